@@ -1,0 +1,216 @@
+//! Databases: SQLite with its one writer, or PostgreSQL.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ConnectOptions, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
+};
+use sea_orm_migration::MigratorTrait;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Where a service keeps its state.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `sqlite://path?mode=rwc` or `postgres://user:password@host/database`. Empty: a file in the data directory.
+    pub url: String,
+    /// Most connections that are open at a time. SQLite: readers; the one writer is apart.
+    pub max_connections: u32,
+    /// How long a request waits for a connection, in milliseconds, before it is refused.
+    pub acquire_timeout_ms: u64,
+    /// Whether the service brings its schema up to date when it starts.
+    pub migrate: bool,
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            max_connections: 8,
+            acquire_timeout_ms: 10_000,
+            migrate: true,
+        }
+    }
+}
+
+impl DatabaseConfig {
+    /// Problems of this section; `key` is its name in the configuration.
+    pub fn problems(&self, key: &str) -> Vec<crate::config::Problem> {
+        let mut problems = Vec::new();
+        let known = ["sqlite:", "postgres:", "postgresql:"];
+        if !known.iter().any(|scheme| self.url.starts_with(scheme)) {
+            problems.push(crate::config::Problem {
+                key: format!("{key}.url"),
+                message: "must begin with sqlite: or postgres:".to_owned(),
+            });
+        }
+        if !(1..=1000).contains(&self.max_connections) {
+            problems.push(crate::config::Problem {
+                key: format!("{key}.max_connections"),
+                message: "must be between 1 and 1000".to_owned(),
+            });
+        }
+        if self.acquire_timeout_ms == 0 {
+            problems.push(crate::config::Problem {
+                key: format!("{key}.acquire_timeout_ms"),
+                message: "must be more than 0".to_owned(),
+            });
+        }
+        problems
+    }
+}
+
+/// An open database. Cheap to clone.
+///
+/// SQLite has one writing connection, whose pool is the queue in which writers wait in order, and read-only connections
+/// beside it. On PostgreSQL both are the same pool.
+#[derive(Debug, Clone)]
+pub struct Database {
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+    name: Arc<str>,
+}
+
+impl Database {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When the URL is wrong or the server does not answer.
+    pub async fn connect(config: &DatabaseConfig) -> Result<Self, Error> {
+        let name: Arc<str> = config
+            .url
+            .split(['/', '?'])
+            .rfind(|part| !part.is_empty() && !part.contains('='))
+            .unwrap_or("database")
+            .into();
+        if !config.url.starts_with("sqlite") {
+            let pool = sea_orm::Database::connect(options(config, config.max_connections)).await?;
+            return Ok(Self {
+                reader: pool.clone(),
+                writer: pool,
+                name,
+            });
+        }
+        let mut writing = options(config, 1);
+        writing.map_sqlx_sqlite_opts(|o| {
+            o.journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(Duration::from_secs(5))
+                .foreign_keys(true)
+                .create_if_missing(true)
+        });
+        let writer = sea_orm::Database::connect(writing).await?;
+        let mut reading = options(config, config.max_connections);
+        reading.map_sqlx_sqlite_opts(|o| {
+            o.busy_timeout(Duration::from_secs(5))
+                .pragma("query_only", "on")
+        });
+        let reader = sea_orm::Database::connect(reading).await?;
+        Ok(Self {
+            writer,
+            reader,
+            name,
+        })
+    }
+
+    /// For reads that see what is committed.
+    pub fn reader(&self) -> &DatabaseConnection {
+        &self.reader
+    }
+
+    /// Which database it is.
+    pub fn backend(&self) -> DbBackend {
+        self.writer.get_database_backend()
+    }
+
+    /// Name for logs: the last part of the URL's path.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Begins a writing transaction; on SQLite it holds the write lock from the start. Dropped, it rolls back.
+    ///
+    /// # Errors
+    /// `database_unavailable` when no connection becomes free in time.
+    pub async fn begin(&self) -> Result<DatabaseTransaction, Error> {
+        Ok(self
+            .writer
+            .begin_with_options(TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..TransactionOptions::default()
+            })
+            .await?)
+    }
+
+    /// Answers whether the database answers.
+    ///
+    /// # Errors
+    /// As any query.
+    pub async fn ping(&self) -> Result<(), Error> {
+        Ok(self.reader.ping().await?)
+    }
+
+    /// Closes all connections.
+    pub async fn close(self) {
+        for pool in [self.reader, self.writer] {
+            if let Err(error) = pool.close().await {
+                tracing::warn!(database = %self.name, %error, "database did not close cleanly");
+            }
+        }
+    }
+}
+
+fn options(config: &DatabaseConfig, connections: u32) -> ConnectOptions {
+    let mut options = ConnectOptions::new(config.url.clone());
+    options
+        .max_connections(connections)
+        .min_connections(1)
+        .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
+        .test_before_acquire(!config.url.starts_with("sqlite"))
+        .sqlx_logging(false);
+    options
+}
+
+/// Which way a schema is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// All pending migrations, in order.
+    Up,
+    /// The newest migration, undone.
+    Down,
+    /// Nothing; only tell.
+    Status,
+}
+
+/// Migrates and tells what holds afterwards, one migration a line.
+///
+/// # Errors
+/// When a migration fails; it is rolled back as far as the database can.
+pub async fn migrate<M: MigratorTrait>(
+    db: &Database,
+    direction: Direction,
+) -> Result<String, Error> {
+    match direction {
+        Direction::Up => M::up(&db.writer, None).await?,
+        Direction::Down => M::down(&db.writer, Some(1)).await?,
+        Direction::Status => {}
+    }
+    let lines = M::get_migration_with_status(&db.writer)
+        .await?
+        .into_iter()
+        .map(|one| {
+            format!(
+                "{:<8} {}",
+                one.status().to_string().to_lowercase(),
+                one.name()
+            )
+        })
+        .collect::<Vec<_>>();
+    Ok(lines.join("\n"))
+}

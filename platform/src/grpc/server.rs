@@ -1,0 +1,253 @@
+//! The gRPC server of every service.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, Response};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tower::Service;
+use tracing::{Instrument, Span, field};
+
+use super::{CURRENT_DEADLINE, DEFAULT_DEADLINE, Deadline, deadline_exceeded, timeout};
+use crate::principal::{Authenticator, token_missing};
+use crate::shutdown::panic_text;
+use crate::{Error, Tasks};
+
+/// Calls that take longer than this are marked in the log.
+const SLOW: Duration = Duration::from_secs(1);
+/// A caller that does not answer a ping for this long is gone.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// We answer this much before the caller gives up, so that the answer still arrives.
+const HEAD_START: Duration = Duration::from_millis(5);
+
+/// Serves gRPC with what every service needs: callers are authenticated, traces continued, deadlines kept, panics
+/// caught, and health told.
+#[derive(Debug)]
+pub struct Server {
+    name: &'static str,
+    authenticator: Authenticator,
+}
+
+impl Server {
+    /// For the service of this name, e.g. `wallet-service`.
+    pub fn new(name: &'static str, authenticator: Authenticator) -> Self {
+        Self {
+            name,
+            authenticator,
+        }
+    }
+
+    /// Serves `routes` in a task until the tasks are told to end; then no new call is taken and the running ones are
+    /// waited for. Open streams should listen to [`Tasks::token`] themselves.
+    pub fn serve(self, listener: TcpListener, routes: Routes, tasks: &Tasks) {
+        let token = tasks.token();
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let front = Front {
+            routes: routes.add_service(health).prepare(),
+            name: self.name,
+            authenticator: self.authenticator,
+        };
+        let incoming = TcpIncoming::from(listener)
+            .with_nodelay(Some(true))
+            .with_keepalive(Some(Duration::from_secs(60)));
+        tasks.spawn(format!("{}-grpc", self.name), async move {
+            reporter
+                .set_service_status(self.name, ServingStatus::Serving)
+                .await;
+            let told_to_end = async {
+                token.cancelled().await;
+                reporter
+                    .set_service_status("", ServingStatus::NotServing)
+                    .await;
+                reporter
+                    .set_service_status(self.name, ServingStatus::NotServing)
+                    .await;
+            };
+            let served = tonic::transport::Server::builder()
+                .http2_keepalive_interval(Some(KEEPALIVE))
+                .http2_keepalive_timeout(Some(KEEPALIVE))
+                .serve_with_incoming_shutdown(front, incoming, told_to_end)
+                .await;
+            if let Err(error) = served {
+                tracing::error!(service = self.name, %error, "the gRPC server ended");
+            }
+        });
+    }
+}
+
+/// Stands before the routes and sees every call.
+#[derive(Clone)]
+struct Front {
+    routes: Routes,
+    name: &'static str,
+    authenticator: Authenticator,
+}
+
+impl Service<Request<Body>> for Front {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<Body>>::poll_ready(&mut self.routes, cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let fresh = self.routes.clone();
+        let routes = std::mem::replace(&mut self.routes, fresh);
+        if is_public(request.uri().path()) {
+            return Box::pin(call(routes, request));
+        }
+        let span = span_of(self.name, &request);
+        let authenticator = self.authenticator.clone();
+        Box::pin(guarded(routes, request, authenticator, span.clone()).instrument(span))
+    }
+}
+
+/// Health and reflection are asked by those who have no token.
+fn is_public(path: &str) -> bool {
+    path.starts_with("/grpc.health.v1.") || path.starts_with("/grpc.reflection.")
+}
+
+fn span_of(service: &str, request: &Request<Body>) -> Span {
+    let path = request.uri().path();
+    let (package, method) = path
+        .trim_start_matches('/')
+        .split_once('/')
+        .unwrap_or(("", path));
+    let span = tracing::info_span!(
+        "call",
+        otel.name = format!("{service}.{method}"),
+        otel.kind = "server",
+        otel.status_code = field::Empty,
+        rpc.system = "grpc",
+        rpc.service = package,
+        rpc.method = method,
+        rpc.grpc.status_code = field::Empty,
+        user.id = field::Empty,
+        caller = field::Empty,
+    );
+    if let Some(Ok(parent)) = request
+        .headers()
+        .get("traceparent")
+        .map(|value| value.to_str())
+    {
+        crate::telemetry::set_parent(&span, parent);
+    }
+    span
+}
+
+async fn guarded(
+    routes: Routes,
+    mut request: Request<Body>,
+    authenticator: Authenticator,
+    span: Span,
+) -> Result<Response<Body>, Infallible> {
+    let start = Instant::now();
+    let asked = timeout::read(request.headers()).unwrap_or(DEFAULT_DEADLINE);
+    // Nobody waits for a year; the cap keeps hostile values away from the arithmetic of times.
+    let allowed = asked
+        .min(Duration::from_secs(3600))
+        .saturating_sub(HEAD_START);
+    let deadline = Deadline(start + allowed);
+
+    let response = match admit(&mut request, &authenticator, &span) {
+        Err(refusal) => Status::from(refusal).into_http(),
+        Ok(()) => {
+            request.extensions_mut().insert(deadline);
+            let answer = CURRENT_DEADLINE.scope(deadline, call(routes, request));
+            match tokio::time::timeout_at(deadline.0, answer).await {
+                Ok(Ok(response)) => response,
+                Err(_) => Status::from(deadline_exceeded()).into_http(),
+            }
+        }
+    };
+    record(&span, &response, start.elapsed());
+    Ok(response)
+}
+
+/// Authenticates the caller and puts what is known of it into the extensions.
+fn admit(
+    request: &mut Request<Body>,
+    authenticator: &Authenticator,
+    span: &Span,
+) -> Result<(), Error> {
+    let caller = authenticator.authenticate(bearer(request.headers())?)?;
+    match &caller {
+        crate::principal::Caller::User(principal) => {
+            span.record("user.id", field::display(principal.user_id));
+        }
+        crate::principal::Caller::Service(name) => {
+            span.record("caller", name);
+        }
+    }
+    request.extensions_mut().insert(caller);
+    request
+        .extensions_mut()
+        .insert(authenticator.revocations.freshness());
+    Ok(())
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().map_err(|_| token_missing()),
+        _ => Err(token_missing()),
+    }
+}
+
+/// The answer of the routes; a panic on the way becomes an internal error that tells nothing.
+async fn call(mut routes: Routes, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let answer = async move { Service::call(&mut routes, request).await };
+    AssertUnwindSafe(answer)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| {
+            let error =
+                Error::internal(anyhow::anyhow!("a call panicked: {}", panic_text(&*panic)));
+            Ok(Status::from(error).into_http())
+        })
+}
+
+fn record(span: &Span, response: &Response<Body>, took: Duration) {
+    let code = Status::from_header_map(response.headers()).map_or(tonic::Code::Ok, |s| s.code());
+    span.record("rpc.grpc.status_code", code as i32);
+    if is_fault(code) {
+        span.record("otel.status_code", "ERROR");
+    }
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    if took > SLOW {
+        tracing::warn!(duration_ms, rpc.grpc.status_code = code as i32, "slow call");
+    } else {
+        tracing::debug!(
+            duration_ms,
+            rpc.grpc.status_code = code as i32,
+            "call answered"
+        );
+    }
+}
+
+fn is_fault(code: tonic::Code) -> bool {
+    use tonic::Code;
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
+}

@@ -1,0 +1,329 @@
+//! Idempotency keys: the same key with the same request gets the first answer again.
+//!
+//! A key is claimed and its answer stored in the transaction of the work that it stands for, so a crash leaves either
+//! both or neither. A second request with the same key waits in the database for the first one's transaction.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use prost::Message;
+use sea_orm::sea_query::{ExprTrait, OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter,
+};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::{Error, FieldViolation, Kind, time};
+
+/// Name under which clients send the key.
+pub const HEADER: &str = "Idempotency-Key";
+/// Longest key, in characters.
+const MAX_KEY: usize = 255;
+/// Keys asked for in one statement.
+const CHUNK: usize = 200;
+
+/// What a request was answered: the encoded reply, or the refusal.
+pub type Answer = Result<Vec<u8>, Error>;
+
+/// A key as one caller used it for one method.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RequestKey {
+    scope: String,
+    key: String,
+    fingerprint: Vec<u8>,
+}
+
+impl RequestKey {
+    /// Takes the key of a request. `method` belongs to the scope: the same key for another method is another key.
+    ///
+    /// # Errors
+    /// `invalid_argument` that names `Idempotency-Key` unless it has 1 to 255 visible ASCII characters.
+    pub fn parse(
+        user: Uuid,
+        method: &'static str,
+        key: &str,
+        request: &impl Message,
+    ) -> Result<Self, Error> {
+        if key.is_empty() || key.len() > MAX_KEY || !key.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Error::invalid_field(
+                HEADER,
+                format!("must have 1 to {MAX_KEY} visible ASCII characters"),
+            ));
+        }
+        Ok(Self {
+            scope: format!("{user}/{method}"),
+            key: key.to_owned(),
+            fingerprint: Sha256::digest(request.encode_to_vec()).to_vec(),
+        })
+    }
+
+    /// Whom and which method it belongs to.
+    pub fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    /// The key as the client wrote it.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn name(&self) -> (&str, &str) {
+        (&self.scope, &self.key)
+    }
+}
+
+/// What became of the attempt to claim a key.
+#[derive(Debug, Clone)]
+pub enum Claim {
+    /// The caller does the work and stores the answer in the same transaction.
+    Fresh,
+    /// The work was done before; this was the answer.
+    Replayed(Answer),
+    /// The key was used before with another request.
+    Reused,
+    /// The same key and request as the one at this place in the same call of [`claim`].
+    Duplicate(usize),
+}
+
+/// The refusal for [`Claim::Reused`].
+pub fn reused() -> Error {
+    Error::new(
+        Kind::KeyReused,
+        "idempotency_key_reused",
+        format!("this {HEADER} was used before with another request"),
+    )
+}
+
+/// Claims keys, in the order of (scope, key) so that two transactions never wait for each other in a circle.
+/// The outcomes stand in the order of `keys`.
+///
+/// # Errors
+/// As any query.
+pub async fn claim(
+    tx: &DatabaseTransaction,
+    keys: &[&RequestKey],
+    now: Timestamp,
+) -> Result<Vec<Claim>, Error> {
+    let mut first: HashMap<(&str, &str), usize> = HashMap::with_capacity(keys.len());
+    for (place, key) in keys.iter().enumerate() {
+        first.entry(key.name()).or_insert(place);
+    }
+    let mut distinct: Vec<usize> = first.values().copied().collect();
+    distinct.sort_unstable_by_key(|&place| keys[place].name());
+
+    let mut claims: Vec<Option<Claim>> = vec![None; keys.len()];
+    for places in distinct.chunks(CHUNK) {
+        claim_chunk(tx, keys, places, now, &mut claims).await?;
+    }
+    let outcome = |place: usize| {
+        if let Some(claim) = &claims[place] {
+            return claim.clone();
+        }
+        let original = first[&keys[place].name()];
+        match &claims[original] {
+            _ if keys[original].fingerprint != keys[place].fingerprint => Claim::Reused,
+            Some(Claim::Fresh) | None => Claim::Duplicate(original),
+            Some(other) => other.clone(),
+        }
+    };
+    Ok((0..keys.len()).map(outcome).collect())
+}
+
+async fn claim_chunk(
+    tx: &DatabaseTransaction,
+    keys: &[&RequestKey],
+    places: &[usize],
+    now: Timestamp,
+    claims: &mut [Option<Claim>],
+) -> Result<(), Error> {
+    let rows = places.iter().map(|&place| row::ActiveModel {
+        scope: Set(keys[place].scope.clone()),
+        key: Set(keys[place].key.clone()),
+        fingerprint: Set(keys[place].fingerprint.clone()),
+        answer: Set(None),
+        at: Set(time::to_micros(now)),
+    });
+    let inserted = row::Entity::insert_many(rows)
+        .on_conflict(
+            OnConflict::columns([row::Column::Scope, row::Column::Key])
+                .do_nothing()
+                .to_owned(),
+        )
+        .exec_without_returning(tx)
+        .await?;
+    if usize::try_from(inserted).ok() == Some(places.len()) {
+        places
+            .iter()
+            .for_each(|&place| claims[place] = Some(Claim::Fresh));
+        return Ok(());
+    }
+    let any = places.iter().fold(Condition::any(), |any, &place| {
+        any.add(
+            row::Column::Scope
+                .eq(keys[place].scope.as_str())
+                .and(row::Column::Key.eq(keys[place].key.as_str())),
+        )
+    });
+    let stored: HashMap<(String, String), row::Model> = row::Entity::find()
+        .filter(any)
+        .all(tx)
+        .await?
+        .into_iter()
+        .map(|row| ((row.scope.clone(), row.key.clone()), row))
+        .collect();
+    for &place in places {
+        let key = keys[place];
+        claims[place] = Some(match stored.get(&(key.scope.clone(), key.key.clone())) {
+            Some(row) if row.fingerprint != key.fingerprint => Claim::Reused,
+            Some(row) => match &row.answer {
+                Some(answer) => Claim::Replayed(decode(answer)?),
+                // A committed row always has its answer; one without is the row that we just wrote.
+                None => Claim::Fresh,
+            },
+            None => {
+                return Err(Error::internal(anyhow::anyhow!(
+                    "a claimed key is not there"
+                )));
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Stores answers under keys that were claimed as fresh in the same transaction.
+///
+/// # Errors
+/// As any query.
+pub async fn store(
+    tx: &DatabaseTransaction,
+    answers: &[(&RequestKey, &Answer)],
+    now: Timestamp,
+) -> Result<(), Error> {
+    for chunk in answers.chunks(CHUNK) {
+        let rows = chunk.iter().map(|(key, answer)| row::ActiveModel {
+            scope: Set(key.scope.clone()),
+            key: Set(key.key.clone()),
+            fingerprint: Set(key.fingerprint.clone()),
+            answer: Set(Some(encode(answer))),
+            at: Set(time::to_micros(now)),
+        });
+        row::Entity::insert_many(rows)
+            .on_conflict(
+                OnConflict::columns([row::Column::Scope, row::Column::Key])
+                    .update_column(row::Column::Answer)
+                    .to_owned(),
+            )
+            .exec_without_returning(tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Reads the stored answer of a key outside of the transaction that claims it: after a connection was lost at COMMIT
+/// this tells whether the work was done. `None` means that it was not.
+///
+/// # Errors
+/// [`reused`] for another request, or as any query.
+pub async fn look_up(
+    db: &impl sea_orm::ConnectionTrait,
+    key: &RequestKey,
+) -> Result<Option<Answer>, Error> {
+    let Some(row) = row::Entity::find_by_id((key.scope.clone(), key.key.clone()))
+        .one(db)
+        .await?
+    else {
+        return Ok(None);
+    };
+    if row.fingerprint != key.fingerprint {
+        return Err(reused());
+    }
+    row.answer.map(|answer| decode(&answer)).transpose()
+}
+
+/// An answer as it is kept.
+#[derive(Clone, PartialEq, Message)]
+struct Stored {
+    #[prost(bytes = "vec", optional, tag = "1")]
+    reply: Option<Vec<u8>>,
+    #[prost(int32, tag = "2")]
+    code: i32,
+    #[prost(string, tag = "3")]
+    reason: String,
+    #[prost(string, tag = "4")]
+    message: String,
+    #[prost(message, repeated, tag = "5")]
+    violations: Vec<StoredViolation>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredViolation {
+    #[prost(string, tag = "1")]
+    field: String,
+    #[prost(string, tag = "2")]
+    description: String,
+}
+
+fn encode(answer: &Answer) -> Vec<u8> {
+    match answer {
+        Ok(reply) => Stored {
+            reply: Some(reply.clone()),
+            ..Stored::default()
+        },
+        Err(error) => Stored {
+            reply: None,
+            code: error.kind().grpc().into(),
+            reason: error.reason().to_owned(),
+            message: error.message().to_owned(),
+            violations: error
+                .violations()
+                .iter()
+                .map(|one| StoredViolation {
+                    field: one.field.clone(),
+                    description: one.description.clone(),
+                })
+                .collect(),
+        },
+    }
+    .encode_to_vec()
+}
+
+fn decode(stored: &[u8]) -> Result<Answer, Error> {
+    let stored = Stored::decode(stored).map_err(Error::internal)?;
+    if let Some(reply) = stored.reply {
+        return Ok(Ok(reply));
+    }
+    let kind = Kind::from_grpc(tonic::Code::from_i32(stored.code));
+    Ok(Err(if stored.violations.is_empty() {
+        Error::new(kind, stored.reason, stored.message)
+    } else {
+        Error::invalid(
+            stored
+                .violations
+                .into_iter()
+                .map(|one| FieldViolation::new(one.field, one.description))
+                .collect(),
+        )
+    }))
+}
+
+pub(crate) mod row {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "idempotency_keys")]
+    pub(crate) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub scope: String,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub key: String,
+        pub fingerprint: Vec<u8>,
+        pub answer: Option<Vec<u8>>,
+        pub at: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(crate) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

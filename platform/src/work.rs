@@ -1,0 +1,197 @@
+//! One transaction: the state that changes, the events that tell of it, and the answer that a retry gets.
+
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use prost::{Message, Name};
+use sea_orm::DatabaseTransaction;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::database::Database;
+pub use crate::idempotency::{Answer, RequestKey};
+use crate::{Error, SharedClock, id, idempotency, outbox, telemetry};
+
+/// Opens units of work on one database for one service. Cheap to clone.
+#[derive(Clone)]
+pub struct Work {
+    source: &'static str,
+    db: Database,
+    clock: SharedClock,
+    committed: Arc<Notify>,
+}
+
+/// What a request with an idempotency key meets.
+pub enum Begun {
+    /// The key is new: do the work, store the answer, commit.
+    Fresh(UnitOfWork),
+    /// The work was done before; this was the answer.
+    Replayed(Answer),
+}
+
+impl Work {
+    /// For the service `source` on `db`.
+    pub fn new(source: &'static str, db: Database, clock: SharedClock) -> Self {
+        Self {
+            source,
+            db,
+            clock,
+            committed: Arc::new(Notify::new()),
+        }
+    }
+
+    /// Name of the service, as it stands in the events that it emits.
+    pub fn source(&self) -> &'static str {
+        self.source
+    }
+
+    /// The database.
+    pub fn db(&self) -> &Database {
+        &self.db
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    /// The current instant.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Begins a unit of work.
+    ///
+    /// # Errors
+    /// `database_unavailable` when no connection becomes free in time.
+    pub async fn begin(&self) -> Result<UnitOfWork, Error> {
+        Ok(UnitOfWork {
+            tx: self.db.begin().await?,
+            now: self.now(),
+            events: Vec::new(),
+            hooks: Mutex::new(Vec::new()),
+            key: None,
+            work: self.clone(),
+        })
+    }
+
+    /// Begins a unit of work under an idempotency key, or gives the answer of the first time.
+    ///
+    /// # Errors
+    /// `idempotency_key_reused` when the key came with another request before.
+    pub async fn begin_once(&self, key: &RequestKey) -> Result<Begun, Error> {
+        let mut unit = self.begin().await?;
+        let claims = idempotency::claim(&unit.tx, &[key], unit.now).await?;
+        match claims.into_iter().next() {
+            Some(idempotency::Claim::Replayed(answer)) => Ok(Begun::Replayed(answer)),
+            Some(idempotency::Claim::Reused) => Err(idempotency::reused()),
+            _ => {
+                unit.key = Some((key.clone(), false));
+                Ok(Begun::Fresh(unit))
+            }
+        }
+    }
+
+    /// Wakes up once somebody committed events.
+    pub(crate) async fn committed(&self) {
+        self.committed.notified().await;
+    }
+}
+
+/// An open transaction with the events that it will tell. Dropped, it rolls back and tells nothing.
+pub struct UnitOfWork {
+    tx: DatabaseTransaction,
+    now: Timestamp,
+    events: Vec<outbox::Row>,
+    hooks: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
+    /// The key claimed, and whether its answer is stored.
+    key: Option<(RequestKey, bool)>,
+    work: Work,
+}
+
+impl UnitOfWork {
+    /// The transaction.
+    pub fn tx(&self) -> &DatabaseTransaction {
+        &self.tx
+    }
+
+    /// When it began: the one time of everything in it.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Tells a fact about `subject` when the transaction commits, in the trace of the current span. Returns the event's id.
+    pub fn emit<E: Message + Name>(&mut self, subject: impl Display, event: &E) -> Uuid {
+        self.emit_in_trace(telemetry::current_traceparent(), subject, event)
+    }
+
+    /// As [`UnitOfWork::emit`], in the given trace: for one transaction that serves many callers.
+    pub fn emit_in_trace<E: Message + Name>(
+        &mut self,
+        traceparent: Option<String>,
+        subject: impl Display,
+        event: &E,
+    ) -> Uuid {
+        let id = id::new(self.now);
+        self.events.push(outbox::Row {
+            id,
+            r#type: E::full_name(),
+            subject: subject.to_string(),
+            at: crate::time::to_micros(self.now),
+            traceparent: traceparent.unwrap_or_default(),
+            data: event.encode_to_vec(),
+            leased_until: 0,
+            attempts: 0,
+        });
+        id
+    }
+
+    /// Runs `hook` after a successful commit. A crash in between loses it: good for pokes, not for facts.
+    pub fn on_commit(&mut self, hook: impl FnOnce() + Send + 'static) {
+        self.hooks
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Box::new(hook));
+    }
+
+    /// Stores the answer under the key of [`Work::begin_once`].
+    ///
+    /// # Errors
+    /// As any query; `internal` when there is no key.
+    pub async fn store_answer(&mut self, answer: &Answer) -> Result<(), Error> {
+        let Some((key, stored)) = &mut self.key else {
+            return Err(Error::internal(anyhow::anyhow!("an answer needs a key")));
+        };
+        idempotency::store(&self.tx, &[(key, answer)], self.now).await?;
+        *stored = true;
+        Ok(())
+    }
+
+    /// Commits state, events and answer as one.
+    ///
+    /// # Errors
+    /// As any statement. A connection lost here leaves the outcome open: [`idempotency::look_up`] tells it.
+    pub async fn commit(self) -> Result<(), Error> {
+        if let Some((key, false)) = &self.key {
+            return Err(Error::internal(anyhow::anyhow!(
+                "no answer was stored for a key of {}",
+                key.scope()
+            )));
+        }
+        let told = !self.events.is_empty();
+        outbox::insert(&self.tx, self.events).await?;
+        self.tx.commit().await?;
+        if told {
+            self.work.committed.notify_one();
+        }
+        for hook in self
+            .hooks
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+        {
+            hook();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! The platform's promises, on the adapters of the embedded profile.
+
+mod event_bus;
+mod work;
