@@ -64,11 +64,9 @@ fn is_domain(domain: &str) -> bool {
             return false;
         }
     }
-    labels >= 2
-        && !domain
-            .rsplit('.')
-            .next()
-            .is_some_and(|last| last.parse::<u64>().is_ok())
+    // An address of a machine is no domain.
+    let last = domain.rsplit('.').next().unwrap_or_default();
+    labels >= 2 && last.parse::<u64>().is_err()
 }
 
 #[cfg(test)]

@@ -169,5 +169,5 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.75..1.25))
 }
 
-#[cfg(all(test, feature = "test-kit"))]
+#[cfg(test)]
 mod tests;

@@ -31,6 +31,8 @@ struct Layer {
     /// Where it comes from, for a person; also the key of problems that have no other.
     source: String,
     data: Dict,
+    /// For a variable: the key that it sets; empty for a file.
+    path: Path,
     /// For a variable: what else its text may mean, tried in turn before it is called wrong.
     alternatives: Vec<Value>,
 }
@@ -66,6 +68,7 @@ impl Layers {
                 self.layers.push(Layer {
                     source: name.to_owned(),
                     data,
+                    path: Vec::new(),
                     alternatives: Vec::new(),
                 });
             }
@@ -86,16 +89,14 @@ impl Layers {
             let Some(rest) = name.strip_prefix(PREFIX).filter(|_| !own) else {
                 continue;
             };
-            // Text may be a number or a list, but a password of digits is still a string.
-            let parsed = text.parse::<Value>().unwrap_or_else(|never| match never {});
             let mut path = path_of(rest);
-            let mut candidates = vec![parsed, Value::from(text.clone())];
+            let mut candidates = candidates(&text);
             if let Some(rest) = rest.strip_suffix(FILE_SUFFIX)
                 && !is_known(known, &path)
             {
                 path = path_of(rest);
                 match std::fs::read_to_string(&text) {
-                    Ok(content) => candidates = from_file(&content),
+                    Ok(content) => candidates = self::candidates(trim_line_end(&content)),
                     Err(error) => {
                         problems.push(Problem::new(
                             &name,
@@ -123,6 +124,7 @@ impl Layers {
         self.layers.push(Layer {
             source,
             data,
+            path: path.to_vec(),
             alternatives: candidates,
         });
     }
@@ -134,7 +136,7 @@ impl Layers {
         defaults: &T,
         problems: &mut Vec<Problem>,
     ) -> Option<T> {
-        let mut first_errors: BTreeMap<Path, figment::Error> = BTreeMap::new();
+        let mut first_errors: BTreeMap<Path, Box<figment::Error>> = BTreeMap::new();
         // Each turn takes out one value or one alternative, so that this ends.
         while problems.len() < MOST_PROBLEMS {
             let error = match self.try_extract(defaults) {
@@ -151,27 +153,37 @@ impl Layers {
                 problems.push(Problem::new(path.join("."), message_of(&error)));
                 return None;
             };
-            if !layer.alternatives.is_empty() && !matches!(error.kind, Kind::UnknownField(..)) {
+            // An error above the key of a variable is about what the key is, not about its value.
+            let is_value = !layer.path.is_empty() && path.starts_with(&layer.path);
+            if is_value
+                && !layer.alternatives.is_empty()
+                && !matches!(error.kind, Kind::UnknownField(..))
+            {
                 let next = layer.alternatives.remove(0);
-                put(&mut layer.data, &path, next);
-                first_errors.entry(path).or_insert(error);
+                put(&mut layer.data, &layer.path, next);
+                first_errors.entry(layer.path.clone()).or_insert(error);
                 continue;
             }
-            take(&mut layer.data, &path);
-            let told = first_errors.remove(&path).unwrap_or(error);
+            let key = if is_value { layer.path.clone() } else { path };
+            take(&mut layer.data, &key);
+            let told = first_errors.remove(&key).unwrap_or(error);
             let message = format!("{} (from {})", message_of(&told), layer.source);
-            problems.push(Problem::new(path.join("."), message));
+            problems.push(Problem::new(key.join("."), message));
         }
         None
     }
 
-    fn try_extract<T: Serialize + DeserializeOwned>(&self, defaults: &T) -> figment::Result<T> {
+    fn try_extract<T: Serialize + DeserializeOwned>(
+        &self,
+        defaults: &T,
+    ) -> Result<T, Box<figment::Error>> {
         secret::revealed(|| {
             let base = Figment::from(Serialized::defaults(defaults));
             self.layers
                 .iter()
                 .fold(base, |figment, layer| figment.merge(layer))
                 .extract()
+                .map_err(Box::new)
         })
     }
 }
@@ -183,13 +195,15 @@ fn path_of(name: &str) -> Path {
         .collect()
 }
 
-fn from_file(content: &str) -> Vec<Value> {
+/// What a text may mean: the text itself, which a password of digits is, else a number, a list and so on.
+fn candidates(text: &str) -> Vec<Value> {
+    let parsed = text.parse::<Value>().unwrap_or_else(|never| match never {});
+    vec![Value::from(text), parsed]
+}
+
+fn trim_line_end(content: &str) -> &str {
     let content = content.strip_suffix('\n').unwrap_or(content);
-    let content = content.strip_suffix('\r').unwrap_or(content);
-    let parsed = content
-        .parse::<Value>()
-        .unwrap_or_else(|never| match never {});
-    vec![Value::from(content), parsed]
+    content.strip_suffix('\r').unwrap_or(content)
 }
 
 /// Whether a setting of this very name exists, e.g. `tls.cert_file`; then `_FILE` is part of its name.
@@ -207,11 +221,16 @@ fn path_of_error(error: &figment::Error) -> Path {
     path
 }
 
+/// What is wrong, without the value, which may be a secret.
 fn message_of(error: &figment::Error) -> String {
     match &error.kind {
-        Kind::UnknownField(_, known) if known.is_empty() => "is not a setting".to_owned(),
+        Kind::UnknownField(_, []) => "is not a setting".to_owned(),
         Kind::UnknownField(_, known) => {
             format!("is not a setting; there are {}", known.join(", "))
+        }
+        Kind::UnknownVariant(_, known) => format!("must be one of {}", known.join(", ")),
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => {
+            format!("must be {expected}")
         }
         kind => kind.to_string(),
     }

@@ -149,14 +149,14 @@ fn text_from_the_environment_takes_the_type_of_its_key() {
             ("COFFER_WORD", "0042"),
             ("COFFER_PASSWORD", "true"),
             ("COFFER_HOSTS", "[x, y, z]"),
-            ("COFFER_PROXY", "1"),
+            ("COFFER_PROXY", "\"1\""),
         ],
     );
     let config = config.unwrap();
     assert_eq!(config.word, "0042");
     assert_eq!(config.password.reveal(), "true");
     assert_eq!(config.hosts, ["x", "y", "z"]);
-    assert_eq!(config.proxy.as_deref(), Some("1"));
+    assert_eq!(config.proxy.as_deref(), Some("\"1\""));
 }
 
 #[test]
@@ -258,8 +258,10 @@ fn the_example_explains_and_reads_back_as_the_defaults() {
 
 #[test]
 fn nothing_secret_is_shown() {
-    let mut config = Sample::default();
-    config.password = "hunter2".into();
+    let mut config = Sample {
+        password: "hunter2".into(),
+        ..Sample::default()
+    };
     config.store.url =
         "postgres://coffer:hunter2@db:5432/wallet?sslmode=require&sslpassword=hunter2".into();
     config.proxy = Some("http://p:hunter2/@[x@proxy:1/".into());

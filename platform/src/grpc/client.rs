@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tower::Service;
 
-use super::{CURRENT_DEADLINE, DEFAULT_DEADLINE, deadline_exceeded, timeout};
+use super::{CONNECTION_WINDOW, CURRENT_DEADLINE, DEFAULT_DEADLINE, deadline_exceeded, timeout};
 use crate::Error;
 use crate::token::ServiceTokens;
 
@@ -38,6 +38,7 @@ pub fn channel(uri: Uri) -> GrpcChannel {
     let inner = Endpoint::from(uri)
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .tcp_keepalive(Some(Duration::from_secs(60)))
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)

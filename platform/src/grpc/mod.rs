@@ -10,6 +10,10 @@ use tonic::metadata::MetadataValue;
 /// How long a call may take when its caller says nothing else. Streams: until their first answer.
 pub const DEFAULT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// Unread bytes that one connection may hold. Much more than a stream may (64 KiB), so that those who read slowly do
+/// not stop the others.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
 /// Reply metadata that tells that the work was done before and this is its stored answer.
 pub const REPLAYED: &str = "idempotency-replayed";
 

@@ -20,7 +20,9 @@ use tonic_health::ServingStatus;
 use tower::Service;
 use tracing::{Instrument, Span, field};
 
-use super::{CURRENT_DEADLINE, DEFAULT_DEADLINE, Deadline, deadline_exceeded, timeout};
+use super::{
+    CONNECTION_WINDOW, CURRENT_DEADLINE, DEFAULT_DEADLINE, Deadline, deadline_exceeded, timeout,
+};
 use crate::principal::{Authenticator, token_missing};
 use crate::shutdown::panic_text;
 use crate::{Error, Tasks};
@@ -29,6 +31,8 @@ use crate::{Error, Tasks};
 const SLOW: Duration = Duration::from_secs(1);
 /// A caller that does not answer a ping for this long is gone.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+/// A gateway carries every call and every open stream of its clients over one connection; hyper's 200 would starve it.
+const MOST_STREAMS: u32 = 100_000;
 /// We answer this much before the caller gives up, so that the answer still arrives.
 const HEAD_START: Duration = Duration::from_millis(5);
 
@@ -78,6 +82,8 @@ impl Server {
             let served = tonic::transport::Server::builder()
                 .http2_keepalive_interval(Some(KEEPALIVE))
                 .http2_keepalive_timeout(Some(KEEPALIVE))
+                .max_concurrent_streams(MOST_STREAMS)
+                .initial_connection_window_size(CONNECTION_WINDOW)
                 .serve_with_incoming_shutdown(front, incoming, told_to_end)
                 .await;
             if let Err(error) = served {

@@ -141,3 +141,26 @@ fn wrong_settings_are_named() {
     assert_eq!(keys, ["level", "otlp_endpoint"]);
     assert!(TelemetryConfig::default().validate().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_are_sent_where_the_configuration_says() {
+    use opentelemetry::trace::{Span, Tracer};
+    use tokio::io::AsyncReadExt;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let config = TelemetryConfig {
+        otlp_endpoint: Some(endpoint),
+        ..TelemetryConfig::default()
+    };
+    let provider = provider(&config, "test").unwrap();
+    provider.tracer("test").start("one").end();
+    let flushed = tokio::task::spawn_blocking(move || provider.force_flush());
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut preface = [0; 16];
+    stream.read_exact(&mut preface).await.unwrap();
+    assert_eq!(&preface, b"PRI * HTTP/2.0\r\n");
+    drop((stream, listener));
+    let _ = flushed.await.unwrap();
+}

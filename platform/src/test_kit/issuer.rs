@@ -93,6 +93,16 @@ impl Issuer {
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
             .expect("a free port");
+        self.serve_identity_on(listener, authenticator, tasks)
+    }
+
+    /// As [`Issuer::serve_identity`], on a listener of the test: to come back where another was.
+    pub fn serve_identity_on(
+        &self,
+        listener: TcpListener,
+        authenticator: &Authenticator,
+        tasks: &Tasks,
+    ) -> IdentityStub {
         let address = listener
             .local_addr()
             .expect("a bound listener has an address");

@@ -55,7 +55,9 @@ impl TestPlatform {
         let keys = Arc::new(Keys::load_or_create(&dir.path().join("keys")).expect("keys"));
         let tasks = Tasks::new();
         let issuer = Issuer::new();
-        let authenticator = Authenticator::new(clock.clone(), &keys);
+        // The source of revocations itself, so that a slow machine never makes it stale.
+        let revocations = crate::revocation::Revocations::source();
+        let authenticator = Authenticator::with_revocations(clock.clone(), &keys, revocations);
         authenticator
             .keys
             .update_from_jwks(&issuer.jwks())
