@@ -62,7 +62,7 @@ pub async fn unsent(db: &impl ConnectionTrait) -> Result<u64, Error> {
 /// Carries events from the outbox to the bus, at least once and in no promised order.
 ///
 /// A row is leased, published, and deleted once the bus has confirmed it. A relay that dies leaves its rows to the next
-/// one after [`LEASE`]; at its start a relay that is alone on its database takes them at once.
+/// one after a minute; at its start a relay that is alone on its database takes them at once.
 pub struct Relay {
     work: Work,
     bus: Arc<dyn EventBus>,

@@ -23,6 +23,10 @@ pub struct Work {
 }
 
 /// What a request with an idempotency key meets.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once a request and taken apart at once"
+)]
 pub enum Begun {
     /// The key is new: do the work, store the answer, commit.
     Fresh(UnitOfWork),

@@ -25,7 +25,7 @@ fn key(user: Uuid, key: &str, token: &str) -> RequestKey {
     let request = VerifyEmailRequest {
         token: token.to_owned(),
     };
-    RequestKey::parse(user, "Test", key, &request).unwrap()
+    RequestKey::parse(user, "Test", key, &request).expect("a well-formed key")
 }
 
 async fn answer(work: &Work, key: &RequestKey, reply: &[u8]) -> Result<(Vec<u8>, bool), Error> {
