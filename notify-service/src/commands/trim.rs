@@ -1,0 +1,94 @@
+//! Remove what need not be kept any more, in bounded steps.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use platform::work::Work;
+use platform::{Error, time};
+use uuid::Uuid;
+
+use crate::storage::{acknowledgements, mails, streams};
+
+/// Rows removed in one transaction.
+const STEP: i64 = 1000;
+/// Users looked at in one round.
+const USERS: u64 = 100;
+
+/// What is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Retention {
+    /// Age after which events, acknowledgements and ended mails go.
+    pub(crate) age: Duration,
+    /// Most events of one user.
+    pub(crate) events_per_user: i64,
+}
+
+/// One round. Returns whether there may be more to do.
+pub(crate) async fn trim(work: &Work, retention: &Retention) -> Result<bool, Error> {
+    let cutoff = work.now() - retention.age;
+    let events = trim_old_events(work, retention, time::to_micros(cutoff)).await?;
+    let surplus = trim_surplus_events(work, retention).await?;
+    let devices = forget_stale_devices(work, time::to_micros(cutoff)).await?;
+    let unit = work.begin().await?;
+    let secrets = mails::drop_expired_secrets(unit.tx(), unit.now(), STEP.unsigned_abs()).await?;
+    let ended = mails::remove_ended(unit.tx(), cutoff, STEP.unsigned_abs()).await?;
+    unit.commit().await?;
+    let full = STEP.unsigned_abs();
+    Ok(events || surplus || devices || secrets == full || ended == full)
+}
+
+async fn trim_old_events(work: &Work, retention: &Retention, cutoff: i64) -> Result<bool, Error> {
+    let expired = streams::expired(work.db().reader(), cutoff, STEP.unsigned_abs()).await?;
+    let full = expired.len() as u64 == STEP.unsigned_abs();
+    let mut newest: BTreeMap<Uuid, i64> = BTreeMap::new();
+    for (user_id, seq) in expired {
+        let last = newest.entry(user_id).or_insert(seq);
+        *last = seq.max(*last);
+    }
+    for (user_id, expired) in newest {
+        trim_one(work, retention, user_id, expired).await?;
+    }
+    Ok(full)
+}
+
+async fn trim_surplus_events(work: &Work, retention: &Retention) -> Result<bool, Error> {
+    let users = streams::too_long(work.db().reader(), retention.events_per_user, USERS).await?;
+    let more = !users.is_empty();
+    for user_id in users {
+        trim_one(work, retention, user_id, 0).await?;
+    }
+    Ok(more)
+}
+
+/// One user's stream in a transaction of its own, which locks no other.
+async fn trim_one(
+    work: &Work,
+    retention: &Retention,
+    user_id: Uuid,
+    expired: i64,
+) -> Result<(), Error> {
+    let unit = work.begin().await?;
+    let Some(row) = streams::lock(unit.tx(), user_id).await? else {
+        return Ok(());
+    };
+    let extent = streams::extent(&row);
+    if let Some(first) = extent.trimmed(retention.events_per_user, expired, STEP) {
+        streams::trim(unit.tx(), user_id, first).await?;
+        unit.commit().await?;
+    }
+    Ok(())
+}
+
+async fn forget_stale_devices(work: &Work, cutoff: i64) -> Result<bool, Error> {
+    let stale = acknowledgements::stale(work.db().reader(), cutoff, STEP.unsigned_abs()).await?;
+    let full = stale.len() as u64 == STEP.unsigned_abs();
+    if stale.is_empty() {
+        return Ok(false);
+    }
+    let unit = work.begin().await?;
+    for (user_id, device) in stale {
+        acknowledgements::forget(unit.tx(), user_id, &device, cutoff).await?;
+    }
+    unit.commit().await?;
+    Ok(full)
+}

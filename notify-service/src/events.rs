@@ -1,0 +1,280 @@
+//! What this service consumes: facts to what people are told. It emits none.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use platform::event_bus::{Envelope, HandleError, Handler, decode};
+use platform::work::UnitOfWork;
+use platform::{id, time};
+use proto::identity::v1::{MailRequested, SessionRevoked, UserRegistered};
+use proto::scheduler::v1::SmsScheduleFinished;
+use proto::wallet::v1 as wallet;
+use proto::wallet::v1::{DepositPosted, TransferPosted, TransferRefused};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::commands::deliver::deliver;
+use crate::commands::queue_mail::queue_mail;
+use crate::commands::record_recipient::record_recipient;
+use crate::commands::tell_transfer::tell_transfer;
+use crate::domain::money::Money;
+use crate::domain::movement::{Deposit, Person, Refusal, Side, Transfer};
+use crate::domain::notification::Draft;
+use crate::domain::telling;
+use crate::pokes::Pokes;
+use crate::storage::mails::NewMail;
+use crate::templates;
+
+const TYPES: [&str; 7] = [
+    "identity.v1.UserRegistered",
+    "identity.v1.MailRequested",
+    "identity.v1.SessionRevoked",
+    "wallet.v1.DepositPosted",
+    "wallet.v1.TransferPosted",
+    "wallet.v1.TransferRefused",
+    "scheduler.v1.SmsScheduleFinished",
+];
+
+/// Longest text that a field of an event may have, in bytes.
+const MAX_TEXT: usize = 200;
+
+/// Works facts into inboxes, streams and mails.
+pub(crate) struct Facts {
+    pub(crate) pokes: Arc<Pokes>,
+    /// Wakes the mail worker.
+    pub(crate) mail: Arc<Notify>,
+}
+
+#[async_trait]
+impl Handler for Facts {
+    fn types(&self) -> &'static [&'static str] {
+        &TYPES
+    }
+
+    async fn handle(&self, unit: &mut UnitOfWork, event: &Envelope) -> Result<(), HandleError> {
+        match event.r#type.as_str() {
+            "identity.v1.UserRegistered" => self.user_registered(unit, event).await,
+            "identity.v1.MailRequested" => self.mail_requested(unit, event).await,
+            "identity.v1.SessionRevoked" => self.session_revoked(unit, event).await,
+            "wallet.v1.DepositPosted" => self.deposit_posted(unit, event).await,
+            "wallet.v1.TransferPosted" => self.transfer_posted(unit, event).await,
+            "wallet.v1.TransferRefused" => self.transfer_refused(unit, event).await,
+            "scheduler.v1.SmsScheduleFinished" => self.schedule_finished(unit, event).await,
+            other => Err(HandleError::Poison(format!("{other} is not taken here"))),
+        }
+    }
+}
+
+impl Facts {
+    async fn user_registered(
+        &self,
+        unit: &mut UnitOfWork,
+        event: &Envelope,
+    ) -> Result<(), HandleError> {
+        let fact: UserRegistered = decode(event)?;
+        if fact.handle.is_empty() {
+            return Err(HandleError::Poison("a user has a handle".to_owned()));
+        }
+        let handle = text("handle", &fact.handle)?;
+        let person = Person {
+            user_id: uuid("user_id", &fact.user_id)?,
+            handle,
+        };
+        Ok(record_recipient(unit, &person, fact.version).await?)
+    }
+
+    async fn mail_requested(
+        &self,
+        unit: &mut UnitOfWork,
+        event: &Envelope,
+    ) -> Result<(), HandleError> {
+        let fact: MailRequested = decode(event)?;
+        if !templates::NAMES.contains(&fact.template.as_str()) {
+            return Err(HandleError::Poison(format!(
+                "{:?} is no template",
+                fact.template
+            )));
+        }
+        let expires_at = time::from_proto("expires_at", &fact.expires_at)
+            .ok()
+            .flatten()
+            .ok_or_else(|| HandleError::Poison("expires_at is missing or no time".to_owned()))?;
+        let mail = NewMail {
+            id: id::new(unit.now()),
+            event_id: uuid("id", &event.id)?,
+            user_id: text("user_id", &fact.user_id)?,
+            template: fact.template,
+            locale: text("locale", &fact.locale)?,
+            sealed: fact.sealed,
+            expires_at,
+            traceparent: event.traceparent.clone(),
+        };
+        Ok(queue_mail(unit, mail, &self.mail).await?)
+    }
+
+    async fn session_revoked(
+        &self,
+        unit: &mut UnitOfWork,
+        event: &Envelope,
+    ) -> Result<(), HandleError> {
+        let fact: SessionRevoked = decode(event)?;
+        if fact.reason != "refresh_token_reused" {
+            // Who signs out knows it.
+            return Ok(());
+        }
+        let draft = Draft::refresh_token_reused(uuid("session_id", &fact.session_id)?);
+        self.notify(unit, event, &fact.user_id, draft).await
+    }
+
+    async fn deposit_posted(
+        &self,
+        unit: &mut UnitOfWork,
+        event: &Envelope,
+    ) -> Result<(), HandleError> {
+        let fact: DepositPosted = decode(event)?;
+        let deposit = Deposit {
+            transaction_id: uuid("transaction_id", &fact.transaction_id)?,
+            amount: money(fact.amount)?,
+            to: side("to", fact.to)?,
+            at: happened(event, unit)?,
+        };
+        deliver(
+            unit,
+            telling::of_deposit(&deposit),
+            &event.traceparent,
+            &self.pokes,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn transfer_posted(
+        &self,
+        unit: &mut UnitOfWork,
+        event: &Envelope,
+    ) -> Result<(), HandleError> {
+        let fact: TransferPosted = decode(event)?;
+        let transfer = Transfer {
+            transaction_id: uuid("transaction_id", &fact.transaction_id)?,
+            amount: money(fact.amount)?,
+            from: side("from", fact.from)?,
+            to: side("to", fact.to)?,
+            category: text("category", &fact.category)?,
+            at: happened(event, unit)?,
+        };
+        Ok(tell_transfer(unit, &transfer, &event.traceparent, &self.pokes).await?)
+    }
+
+    async fn transfer_refused(
+        &self,
+        unit: &mut UnitOfWork,
+        event: &Envelope,
+    ) -> Result<(), HandleError> {
+        let fact: TransferRefused = decode(event)?;
+        let refusal = Refusal {
+            transaction_id: uuid("transaction_id", &fact.transaction_id)?,
+            user_id: uuid("user_id", &fact.user_id)?,
+            amount: money(fact.amount)?,
+            reason: text("reason", &fact.reason)?,
+            at: happened(event, unit)?,
+        };
+        deliver(
+            unit,
+            telling::of_refusal(&refusal),
+            &event.traceparent,
+            &self.pokes,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn schedule_finished(
+        &self,
+        unit: &mut UnitOfWork,
+        event: &Envelope,
+    ) -> Result<(), HandleError> {
+        let fact: SmsScheduleFinished = decode(event)?;
+        let schedule_id = uuid("schedule_id", &fact.schedule_id)?;
+        let draft =
+            Draft::sms_schedule_finished(schedule_id, &fact.status, fact.total, fact.delivered);
+        self.notify(unit, event, &fact.user_id, draft).await
+    }
+
+    /// A notification and nothing else.
+    async fn notify(
+        &self,
+        unit: &mut UnitOfWork,
+        event: &Envelope,
+        user_id: &str,
+        draft: Draft,
+    ) -> Result<(), HandleError> {
+        let user_id = uuid("user_id", user_id)?;
+        let tellings = telling::of_notification(user_id, happened(event, unit)?, draft);
+        deliver(unit, tellings, &event.traceparent, &self.pokes).await?;
+        Ok(())
+    }
+}
+
+fn uuid(field: &str, text: &str) -> Result<Uuid, HandleError> {
+    id::parse(field, text).map_err(|error| HandleError::Poison(error.to_string()))
+}
+
+fn text(field: &str, text: &str) -> Result<String, HandleError> {
+    if text.len() > MAX_TEXT {
+        return Err(HandleError::Poison(format!(
+            "{field} has more than {MAX_TEXT} bytes"
+        )));
+    }
+    Ok(text.to_owned())
+}
+
+fn money(money: Option<wallet::Money>) -> Result<Money, HandleError> {
+    let money = money.ok_or_else(|| HandleError::Poison("amount is missing".to_owned()))?;
+    Money::parse(money.amount_minor, &money.currency)
+        .ok_or_else(|| HandleError::Poison(format!("{:?} is no currency", money.currency)))
+}
+
+fn side(field: &str, side: Option<wallet::Side>) -> Result<Side, HandleError> {
+    let side = side.ok_or_else(|| HandleError::Poison(format!("{field} is missing")))?;
+    let user_id = match side.user_id.as_str() {
+        "" => None,
+        user_id => Some(uuid("user_id", user_id)?),
+    };
+    Ok(Side {
+        account_id: uuid("account_id", &side.account_id)?,
+        user_id,
+        version: side.version,
+        posted_minor: side.posted_minor,
+        pending_minor: side.pending_minor,
+        available_minor: side.available_minor,
+    })
+}
+
+/// When the fact was committed.
+fn happened(event: &Envelope, unit: &UnitOfWork) -> Result<Timestamp, HandleError> {
+    let at = time::from_proto("time", &event.time)
+        .map_err(|error| HandleError::Poison(error.to_string()))?;
+    Ok(at.unwrap_or(unit.now()))
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Name;
+
+    use super::*;
+
+    #[test]
+    fn the_types_taken_are_those_of_the_contracts() {
+        let named = [
+            UserRegistered::full_name(),
+            MailRequested::full_name(),
+            SessionRevoked::full_name(),
+            DepositPosted::full_name(),
+            TransferPosted::full_name(),
+            TransferRefused::full_name(),
+            SmsScheduleFinished::full_name(),
+        ];
+        assert_eq!(TYPES.map(str::to_owned), named);
+    }
+}

@@ -1,0 +1,58 @@
+//! Pokes: telling live connections that a stream has grown.
+//!
+//! Commits mark users; one task carries the marks to the fan-out. Marks of one user that come close together become one
+//! poke, and what waits is bounded by the number of users. A poke may be lost: readers also look by themselves.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use platform::Tasks;
+use platform::fanout::Fanout;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// The topic on which the readers of a user's stream are poked.
+pub(crate) fn topic(user_id: Uuid) -> String {
+    format!("stream/{user_id}")
+}
+
+/// Users whose streams have grown and whose readers were not yet told.
+#[derive(Debug, Default)]
+pub(crate) struct Pokes {
+    marked: Mutex<BTreeSet<Uuid>>,
+    wake: Notify,
+}
+
+impl Pokes {
+    /// Notes that the streams of these users have grown.
+    pub(crate) fn mark(&self, users: impl IntoIterator<Item = Uuid>) {
+        self.marked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(users);
+        self.wake.notify_one();
+    }
+
+    /// Starts the task that carries the marks to the fan-out.
+    pub(crate) fn run(self: &Arc<Self>, fanout: Arc<dyn Fanout>, tasks: &Tasks) {
+        let (pokes, token) = (Arc::clone(self), tasks.token());
+        tasks.spawn("notify-pokes", async move {
+            loop {
+                tokio::select! {
+                    () = token.cancelled() => return,
+                    () = pokes.wake.notified() => {}
+                }
+                for user_id in pokes.take() {
+                    if let Err(error) = fanout.publish(&topic(user_id), Bytes::new()).await {
+                        tracing::debug!(%error, "a poke was lost");
+                    }
+                }
+            }
+        });
+    }
+
+    fn take(&self) -> BTreeSet<Uuid> {
+        std::mem::take(&mut *self.marked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,193 @@
+//! The numbered streams: heads and events.
+
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+use uuid::Uuid;
+
+use super::entities::{stream_events, streams};
+use crate::domain::position::Extent;
+
+/// Takes the next `count` numbers of a user's stream and counts `unread` more in the inbox. Returns the last of the
+/// numbers. The user's row stays locked until the transaction ends, so that numbers become visible in order.
+pub(crate) async fn advance(
+    db: &impl ConnectionTrait,
+    user_id: Uuid,
+    count: i64,
+    unread: i64,
+) -> Result<i64, DbErr> {
+    use streams::{Column, Entity};
+    let statement = Query::insert()
+        .into_table(Entity)
+        .columns([
+            Column::UserId,
+            Column::Head,
+            Column::FirstKept,
+            Column::Unread,
+        ])
+        .values_panic([user_id.into(), count.into(), 1_i64.into(), unread.into()])
+        .on_conflict(
+            OnConflict::column(Column::UserId)
+                .value(Column::Head, Expr::col((Entity, Column::Head)).add(count))
+                .value(
+                    Column::Unread,
+                    Expr::col((Entity, Column::Unread)).add(unread),
+                )
+                .to_owned(),
+        )
+        .returning_col(Column::Head)
+        .to_owned();
+    let row = db.query_one(&statement).await?;
+    row.ok_or_else(|| DbErr::RecordNotFound("stream_heads".to_owned()))?
+        .try_get("", "head")
+}
+
+/// Locks a user's row and returns it; `None` when the user was never told anything.
+pub(crate) async fn lock(
+    db: &impl ConnectionTrait,
+    user_id: Uuid,
+) -> Result<Option<streams::Model>, DbErr> {
+    add_unread(db, user_id, 0).await?;
+    streams::Entity::find_by_id(user_id).one(db).await
+}
+
+/// Changes the number of unread notifications.
+pub(crate) async fn add_unread(
+    db: &impl ConnectionTrait,
+    user_id: Uuid,
+    difference: i64,
+) -> Result<(), DbErr> {
+    use streams::{Column, Entity};
+    Entity::update_many()
+        .col_expr(Column::Unread, Expr::col(Column::Unread).add(difference))
+        .filter(Column::UserId.eq(user_id))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
+/// The extent of a user's stream and the number of unread notifications.
+pub(crate) async fn read(db: &impl ConnectionTrait, user_id: Uuid) -> Result<(Extent, i64), DbErr> {
+    let row = streams::Entity::find_by_id(user_id).one(db).await?;
+    Ok(row.map_or_else(Default::default, |row| (extent(&row), row.unread)))
+}
+
+/// The numbers of a row.
+pub(crate) fn extent(row: &streams::Model) -> Extent {
+    Extent {
+        head: row.head,
+        first_kept: row.first_kept,
+    }
+}
+
+/// Writes events whose numbers were taken by [`advance`].
+pub(crate) async fn append(
+    db: &impl ConnectionTrait,
+    events: Vec<stream_events::Model>,
+) -> Result<(), DbErr> {
+    use stream_events::{Column, Entity};
+    if events.is_empty() {
+        return Ok(());
+    }
+    let mut insert = Query::insert()
+        .into_table(Entity)
+        .columns([
+            Column::UserId,
+            Column::Seq,
+            Column::Topic,
+            Column::Event,
+            Column::At,
+            Column::StoredAt,
+            Column::DataJson,
+            Column::Traceparent,
+        ])
+        .to_owned();
+    for event in events {
+        insert.values_panic([
+            event.user_id.into(),
+            event.seq.into(),
+            event.topic.into(),
+            event.event.into(),
+            event.at.into(),
+            event.stored_at.into(),
+            event.data_json.into(),
+            event.traceparent.into(),
+        ]);
+    }
+    db.execute(&insert).await?;
+    Ok(())
+}
+
+/// A page of a user's events after a number, in order.
+pub(crate) async fn events_after(
+    db: &impl ConnectionTrait,
+    user_id: Uuid,
+    after: i64,
+    limit: u64,
+) -> Result<Vec<stream_events::Model>, DbErr> {
+    use stream_events::{Column, Entity};
+    Entity::find()
+        .filter(Column::UserId.eq(user_id))
+        .filter(Column::Seq.gt(after))
+        .order_by_asc(Column::Seq)
+        .limit(limit)
+        .all(db)
+        .await
+}
+
+/// The oldest events written before `cutoff`: user and number.
+pub(crate) async fn expired(
+    db: &impl ConnectionTrait,
+    cutoff: i64,
+    limit: u64,
+) -> Result<Vec<(Uuid, i64)>, DbErr> {
+    use stream_events::{Column, Entity};
+    Entity::find()
+        .select_only()
+        .column(Column::UserId)
+        .column(Column::Seq)
+        .filter(Column::StoredAt.lt(cutoff))
+        .order_by_asc(Column::StoredAt)
+        .limit(limit)
+        .into_tuple()
+        .all(db)
+        .await
+}
+
+/// Users who have more than `most` events.
+pub(crate) async fn too_long(
+    db: &impl ConnectionTrait,
+    most: i64,
+    limit: u64,
+) -> Result<Vec<Uuid>, DbErr> {
+    use streams::{Column, Entity};
+    let length = Expr::col(Column::Head).sub(Expr::col(Column::FirstKept));
+    Entity::find()
+        .select_only()
+        .column(Column::UserId)
+        .filter(length.gte(most))
+        .limit(limit)
+        .into_tuple()
+        .all(db)
+        .await
+}
+
+/// Removes a user's events before `first_kept` and notes it. The row must be locked.
+pub(crate) async fn trim(
+    db: &impl ConnectionTrait,
+    user_id: Uuid,
+    first_kept: i64,
+) -> Result<u64, DbErr> {
+    streams::Entity::update_many()
+        .col_expr(streams::Column::FirstKept, Expr::value(first_kept))
+        .filter(streams::Column::UserId.eq(user_id))
+        .exec(db)
+        .await?;
+    let removed = stream_events::Entity::delete_many()
+        .filter(stream_events::Column::UserId.eq(user_id))
+        .filter(stream_events::Column::Seq.lt(first_kept))
+        .exec(db)
+        .await?;
+    Ok(removed.rows_affected)
+}
