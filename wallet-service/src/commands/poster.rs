@@ -1,0 +1,165 @@
+//! The poster: the one way to move money.
+//!
+//! Commands wait in a bounded queue. A task takes those that wait, without any timer, and commits them as one
+//! transaction; while it does, the next ones gather. So an idle system answers at once and a busy one pays for a
+//! commit once for hundreds of commands.
+
+use std::time::Duration;
+
+use platform::shutdown::Tasks;
+use platform::work::Work;
+use platform::{Error, Kind};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::Outcome;
+use super::batch::{self, BatchError, Order};
+
+/// How often a batch is tried while the database is out of reach.
+const TRIES: u32 = 3;
+/// Pause before the second try; the third waits four times as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// We answer this much before the caller stops listening, so that the answer still arrives.
+const HEAD_START: Duration = Duration::from_millis(10);
+
+/// How much the poster takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PosterLimits {
+    /// Most commands in one transaction.
+    pub(crate) batch: usize,
+    /// Most commands that wait.
+    pub(crate) queue: usize,
+}
+
+/// Hands orders to the poster's task. Cheap to clone; the task ends when the last clone is gone and the queue is empty.
+#[derive(Debug, Clone)]
+pub(crate) struct Poster {
+    queue: mpsc::Sender<Job>,
+}
+
+#[derive(Debug)]
+struct Job {
+    order: Order,
+    reply: oneshot::Sender<Result<Outcome, Error>>,
+}
+
+impl Poster {
+    /// Starts the task.
+    pub(crate) fn start(work: Work, limits: PosterLimits, tasks: &Tasks) -> Self {
+        let (queue, waiting) = mpsc::channel(limits.queue.max(1));
+        tasks.spawn("wallet-poster", run(work, waiting, limits.batch.max(1)));
+        Self { queue }
+    }
+
+    /// Posts an order and waits for its outcome, no longer than until `deadline`.
+    ///
+    /// # Errors
+    /// `overloaded` when too many wait already and `account_not_ready`: nothing was done. `outcome_unknown` when
+    /// the deadline came first or the database was lost at the wrong moment: the same key is safe. Else a fault.
+    pub(super) async fn post(&self, order: Order, deadline: Instant) -> Result<Outcome, Error> {
+        let (reply, outcome) = oneshot::channel();
+        self.queue
+            .try_send(Job { order, reply })
+            .map_err(|error| match error {
+                TrySendError::Full(_) => {
+                    Error::unavailable("overloaded", "too many payments wait already")
+                        .with_retry_after(Duration::from_secs(1))
+                }
+                TrySendError::Closed(_) => Error::unavailable("shutting_down", "the service ends")
+                    .with_retry_after(Duration::from_secs(1)),
+            })?;
+        let patience = deadline.checked_sub(HEAD_START).unwrap_or(deadline);
+        match tokio::time::timeout_at(patience, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(outcome_unknown()),
+        }
+    }
+}
+
+fn outcome_unknown() -> Error {
+    Error::unavailable(
+        "outcome_unknown",
+        "it is not known yet whether this was done; send it again with the same key",
+    )
+    .with_retry_after(Duration::from_secs(1))
+}
+
+async fn run(work: Work, mut waiting: mpsc::Receiver<Job>, most: usize) {
+    let mut jobs = Vec::with_capacity(most);
+    while waiting.recv_many(&mut jobs, most).await > 0 {
+        // Nobody waits for these any more and nothing was done for them yet.
+        jobs.retain(|job| !job.reply.is_closed());
+        settle(&work, std::mem::take(&mut jobs)).await;
+    }
+}
+
+/// Commits jobs together; when that fails, half of them, until the culprit stands alone.
+async fn settle(work: &Work, jobs: Vec<Job>) {
+    let mut parts = vec![jobs];
+    while let Some(mut part) = parts.pop() {
+        if part.is_empty() {
+            continue;
+        }
+        match attempt(work, &part).await {
+            Ok(outcomes) => {
+                for (job, outcome) in part.into_iter().zip(outcomes) {
+                    // A caller who is gone finds the outcome under the key.
+                    let _ = job.reply.send(outcome);
+                }
+            }
+            Err(error) if part.len() == 1 || error.kind() == Kind::Unavailable => {
+                for job in part {
+                    let _ = job.reply.send(Err(error.clone()));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(jobs = part.len(), %error, "a batch failed and is halved");
+                let second = part.split_off(part.len() / 2);
+                parts.push(second);
+                parts.push(part);
+            }
+        }
+    }
+}
+
+/// One transaction for all of `jobs`. Once a COMMIT went unanswered, the batch is simply tried again: keys that were
+/// committed give their answers, the others are done now.
+async fn attempt(work: &Work, jobs: &[Job]) -> Result<Vec<Result<Outcome, Error>>, Error> {
+    let orders: Vec<&Order> = jobs.iter().map(|job| &job.order).collect();
+    let (mut pause, mut commit_lost) = (FIRST_PAUSE, false);
+    for last in (1..=TRIES).map(|n| n == TRIES) {
+        let error = match batch::post(work, &orders).await {
+            Ok(mut outcomes) => {
+                if commit_lost {
+                    // What was committed then is told for the first time now.
+                    outcomes
+                        .iter_mut()
+                        .flatten()
+                        .for_each(|outcome| outcome.replayed = false);
+                }
+                return Ok(outcomes);
+            }
+            Err(BatchError::RolledBack(error)) => error,
+            Err(BatchError::CommitFailed(error)) => {
+                commit_lost = true;
+                error
+            }
+        };
+        if error.kind() != Kind::Unavailable {
+            return Err(error);
+        }
+        if last {
+            tracing::error!(jobs = jobs.len(), commit_lost, %error, "a batch was given up");
+            return Err(if commit_lost {
+                outcome_unknown()
+            } else {
+                error
+            });
+        }
+        tracing::warn!(jobs = jobs.len(), commit_lost, %error, "a batch is tried again");
+        tokio::time::sleep(pause).await;
+        pause *= 4;
+    }
+    Err(outcome_unknown())
+}

@@ -1,0 +1,30 @@
+//! The only place that knows SQL. Every function runs on the connection or transaction that it is given.
+
+pub(crate) mod accounts;
+pub(crate) mod entities;
+pub(crate) mod history;
+pub(crate) mod migrations;
+pub(crate) mod payees;
+pub(crate) mod transactions;
+pub(crate) mod verification;
+
+use platform::Error;
+use platform::database::Database;
+use sea_orm::{
+    AccessMode, DatabaseTransaction, DbBackend, IsolationLevel, TransactionOptions,
+    TransactionTrait,
+};
+
+/// A read-only transaction in which every statement sees the same moment.
+pub(crate) async fn snapshot(db: &Database) -> Result<DatabaseTransaction, Error> {
+    let options = match db.backend() {
+        DbBackend::Postgres => TransactionOptions {
+            isolation_level: Some(IsolationLevel::RepeatableRead),
+            access_mode: Some(AccessMode::ReadOnly),
+            ..TransactionOptions::default()
+        },
+        // In WAL mode a reading transaction of SQLite stays at the moment of its first statement.
+        _ => TransactionOptions::default(),
+    };
+    Ok(db.reader().begin_with_options(options).await?)
+}
