@@ -1,0 +1,4 @@
+//! Read-only views.
+
+pub mod profile;
+pub mod search_users;

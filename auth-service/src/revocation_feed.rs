@@ -1,0 +1,135 @@
+//! What was revoked, told to everybody who watches, within moments.
+//!
+//! A commit of this process is told at once. Commits of other replicas are found by reading the table four times a
+//! second, and each time the last seconds of it again, because a transaction may commit later than one that began after
+//! it. Each successful look is told too, as a heartbeat: whoever hears it knows that nothing older is missing. When the
+//! database does not answer there is no heartbeat, and the watchers draw their conclusions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use platform::revocation::Revocations;
+use platform::token::{ACCESS_TOKEN_LIFE, CLOCK_SKEW_SECONDS};
+use platform::work::Work;
+use platform::{Error, Tasks};
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use crate::domain::session::later;
+use crate::storage::revocations::{self, Revoked};
+
+/// How often the table is read, and with it the pause between two heartbeats.
+const PERIOD: Duration = Duration::from_millis(250);
+/// How far back each look goes: longer than a transaction may take and than clocks of replicas differ.
+const OVERLAP: Duration = Duration::from_secs(10);
+/// A look that takes longer counts as failed.
+const PATIENCE: Duration = Duration::from_millis(900);
+/// News that a watcher may lag behind before it gets everything again.
+const BACKLOG: usize = 1_024;
+/// Heartbeats between two removals of what has expired.
+const EXPIRE_EVERY: u32 = 240;
+
+/// What happened since the news before: sessions revoked, or nothing (a heartbeat).
+pub type News = Arc<[Revoked]>;
+
+/// Tells revocations. Cheap to clone.
+#[derive(Clone)]
+pub struct RevocationFeed {
+    list: Revocations,
+    news: broadcast::Sender<News>,
+}
+
+impl RevocationFeed {
+    /// A feed that keeps `list` up to date.
+    pub fn new(list: Revocations) -> Self {
+        Self {
+            list,
+            news: broadcast::Sender::new(BACKLOG),
+        }
+    }
+
+    /// When a session that is revoked at `now` may be forgotten: its last access token has expired on every clock.
+    pub fn until(now: Timestamp) -> Timestamp {
+        let skew = Duration::from_secs(CLOCK_SKEW_SECONDS.unsigned_abs());
+        later(now, ACCESS_TOKEN_LIFE.saturating_add(skew))
+    }
+
+    /// Tells of sessions whose revocation has just been committed.
+    pub fn announce(&self, sessions: &[Uuid], until: Timestamp) {
+        self.tell(sessions.iter().map(|session| (*session, until)).collect());
+    }
+
+    /// Everything that is revoked now. Subscribe first.
+    pub fn snapshot(&self) -> Vec<Revoked> {
+        self.list.snapshot()
+    }
+
+    /// News from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
+    }
+
+    /// Loads what is revoked, then follows the table in a task.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn start(&self, work: Work, tasks: &Tasks) -> Result<(), Error> {
+        let mut looked = Timestamp::UNIX_EPOCH;
+        self.look(&work, &mut looked).await?;
+        let (feed, token) = (self.clone(), tasks.token());
+        tasks.spawn("auth-service-revocations", async move {
+            let mut ticks = tokio::time::interval(PERIOD);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let (mut failing, mut beats) = (false, 0_u32);
+            loop {
+                tokio::select! {
+                    () = token.cancelled() => return,
+                    _ = ticks.tick() => {}
+                }
+                let failed =
+                    match tokio::time::timeout(PATIENCE, feed.look(&work, &mut looked)).await {
+                        Ok(Ok(())) => None,
+                        Ok(Err(error)) => Some(error.to_string()),
+                        Err(_) => Some("the database does not answer in time".to_owned()),
+                    };
+                if let Some(error) = &failed
+                    && !failing
+                {
+                    tracing::warn!(
+                        error,
+                        "revocations cannot be read; no heartbeat until they can"
+                    );
+                }
+                failing = failed.is_some();
+                beats = beats.wrapping_add(1);
+                if beats.is_multiple_of(EXPIRE_EVERY) {
+                    feed.list.expire(work.now());
+                }
+            }
+        });
+        Ok(())
+    }
+
+    async fn look(&self, work: &Work, looked: &mut Timestamp) -> Result<(), Error> {
+        let now = work.now();
+        let since = looked.checked_sub(OVERLAP).unwrap_or(Timestamp::UNIX_EPOCH);
+        let found = revocations::since(work.db().reader(), since, now).await?;
+        // Never back to the future: should the clock be set back, the looks go back with it.
+        *looked = now;
+        self.tell(
+            found
+                .into_iter()
+                .filter(|(id, _)| !self.list.is_revoked(id))
+                .collect(),
+        );
+        Ok(())
+    }
+
+    fn tell(&self, news: Vec<Revoked>) {
+        self.list.apply(news.iter().copied());
+        self.list.heard();
+        // Nobody may be watching, which is fine.
+        let _ = self.news.send(news.into());
+    }
+}
