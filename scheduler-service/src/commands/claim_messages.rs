@@ -1,0 +1,160 @@
+//! Claims messages whose time has come: the step after which they may have been sent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use platform::Error;
+use platform::work::UnitOfWork;
+use sea_orm::DbBackend;
+use uuid::Uuid;
+
+use super::cancel_sms_schedule::STRIKE;
+use super::{Sms, save_and_settle, signed};
+use crate::domain::{MessageState, Schedule, Status};
+use crate::providers::Submission;
+use crate::storage::{self, messages::Terms};
+
+/// Most schedules served in one transaction.
+const MAX_SCHEDULES: u64 = 64;
+/// When a schedule is looked at again whose provider is not configured any more.
+const MISSING_PROVIDER_PAUSE: SignedDuration = SignedDuration::from_mins(5);
+
+/// A claimed message on its way to the provider.
+#[derive(Debug, Clone)]
+pub(crate) struct Parcel {
+    pub(crate) set_id: Uuid,
+    pub(crate) attempt: i64,
+    pub(crate) submission: Submission,
+}
+
+/// Claimed messages for one provider.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    pub(crate) provider: String,
+    /// From then on others may ask the provider what became of them.
+    pub(crate) leased_until: Timestamp,
+    pub(crate) parcels: Vec<Parcel>,
+}
+
+/// Claims the next messages of the schedules that wait longest, each its share, so that a long list does not hold up
+/// the short ones. Also strikes queued messages of cancelled schedules. `None` when nothing is due.
+pub(crate) async fn claim_messages(sms: &Sms) -> Result<Option<Vec<Batch>>, Error> {
+    // A look at what is committed costs no write lock.
+    let db = sms.work.db();
+    let due = storage::schedules::due(db.reader(), sms.work.now(), MAX_SCHEDULES).await?;
+    if due.is_empty() {
+        return Ok(None);
+    }
+    let mut unit = sms.work.begin().await?;
+    let terms = Terms {
+        now: unit.now(),
+        lease: sms.config.sending.lease(),
+        deadline: sms.config.sending.deadline(),
+    };
+    let mut schedules = storage::schedules::lock(unit.tx(), &due).await?;
+    // Another replica may have been here in between.
+    schedules.retain(|schedule| schedule.claim_at.is_some_and(|at| at <= terms.now));
+    schedules.sort_by_key(|schedule| schedule.claim_at);
+    let mut batches: BTreeMap<String, Vec<Parcel>> = BTreeMap::new();
+    let mut room = u64::from(sms.config.sending.batch_size);
+    let mut left = schedules.len() as u64;
+    for schedule in &mut schedules {
+        let share = room.div_ceil(left.max(1));
+        left -= 1;
+        if schedule.status == Status::Cancelled {
+            strike(&mut unit, schedule).await?;
+        } else if sms.providers.get(&schedule.provider).is_none() {
+            tracing::error!(
+                schedule.id = %schedule.id,
+                provider = schedule.provider,
+                "the provider of a schedule is not configured"
+            );
+            schedule.claim_at = Some(terms.now + MISSING_PROVIDER_PAUSE);
+            storage::schedules::save(unit.tx(), schedule).await?;
+        } else if share > 0 {
+            let parcels = claim_share(&mut unit, schedule, share, terms).await?;
+            room -= (parcels.len() as u64).min(room);
+            batches
+                .entry(schedule.provider.clone())
+                .or_default()
+                .extend(parcels);
+        }
+    }
+    unit.commit().await?;
+    let leased_until = terms.now + terms.lease;
+    let batches = batches
+        .into_iter()
+        .filter(|(_, parcels)| !parcels.is_empty())
+        .map(|(provider, parcels)| Batch {
+            provider,
+            leased_until,
+            parcels,
+        })
+        .collect();
+    Ok(Some(batches))
+}
+
+async fn claim_share(
+    unit: &mut UnitOfWork,
+    schedule: &mut Schedule,
+    share: u64,
+    terms: Terms,
+) -> Result<Vec<Parcel>, Error> {
+    let claimed = storage::messages::claim(unit.tx(), schedule.set_id, share, terms).await?;
+    if claimed.is_empty() {
+        // Counts are exact, so this cannot be; if it is, it must not turn into a loop.
+        tracing::error!(schedule.id = %schedule.id, "a schedule counts queued messages that are not there");
+        schedule.claim_at = None;
+    } else {
+        schedule.claimed(signed(claimed.len() as u64), terms.now);
+    }
+    storage::schedules::save(unit.tx(), schedule).await?;
+    let text: Arc<str> = schedule.message.as_str().into();
+    let set_id = schedule.set_id;
+    let parcels = claimed.into_iter().map(|message| Parcel {
+        set_id,
+        attempt: message.attempt,
+        submission: Submission {
+            reference: message.id,
+            to: message.phone,
+            text: text.clone(),
+        },
+    });
+    Ok(parcels.collect())
+}
+
+/// Strikes queued messages of a cancelled schedule.
+async fn strike(unit: &mut UnitOfWork, schedule: &mut Schedule) -> Result<(), Error> {
+    let now = unit.now();
+    let struck = storage::messages::cancel_queued(unit.tx(), schedule.set_id, STRIKE, now).await?;
+    schedule.moved(
+        MessageState::Queued,
+        MessageState::Cancelled,
+        signed(struck),
+        now,
+    );
+    if struck == 0 {
+        schedule.claim_at = None;
+    }
+    save_and_settle(unit, schedule).await
+}
+
+/// Takes over what an earlier life of this process had claimed. Only SQLite, whose file has one process, allows to say
+/// that whoever holds a lease is dead; a call of it may still be under way for as long as calls may take.
+pub(crate) async fn take_over(sms: &Sms) -> Result<(), Error> {
+    if sms.work.db().backend() != DbBackend::Sqlite {
+        return Ok(());
+    }
+    let unit = sms.work.begin().await?;
+    let at = unit.now() + sms.config.sending.call_timeout();
+    let messages = storage::messages::shorten_leases(unit.tx(), at).await?;
+    unit.commit().await?;
+    if messages > 0 {
+        tracing::info!(
+            messages,
+            "messages were claimed when the last run ended; their provider will be asked"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! Replaces the recipients of a schedule by those of a CSV stream, as a whole.
+//!
+//! The rows go, a bounded number in each transaction, into a set that no schedule names yet. When the stream ends, one
+//! transaction makes the schedule name it. Whatever breaks off before that leaves a set for the sweeper and nothing else.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use platform::principal::Principal;
+use platform::{Error, Kind, id};
+use uuid::Uuid;
+
+use super::{Sms, charge, signed};
+use crate::csv::RecipientsCsv;
+use crate::domain::{Phone, Refusal, Report, Status, timing};
+use crate::{error, storage};
+
+/// Most rows of one transaction.
+const MAX_BATCH: usize = 1000;
+/// Fewest rows of one transaction, however slow the disk.
+const MIN_BATCH: usize = 50;
+/// A transaction that holds the one writer for longer than this makes the next ones smaller.
+const LONGEST_COMMIT: Duration = Duration::from_millis(50);
+/// Bytes that are parsed before others get their turn.
+const SLICE_BYTES: usize = 8 * 1024;
+
+/// Replaces the recipients of the user's schedule. The same file again gives the same answer.
+///
+/// # Errors
+/// `not_found`; `schedule_started`, `daily_recipient_quota_exceeded`, `upload_expired` (conflicts); a violation of `csv`;
+/// whatever breaks the stream.
+pub(crate) async fn upload_sms_recipients(
+    sms: &Sms,
+    user: &Principal,
+    schedule_id: Uuid,
+    chunks: impl Stream<Item = Result<Bytes, Error>> + Send + Unpin,
+) -> Result<Report, Error> {
+    let mut upload = Upload::begin(sms, user, schedule_id).await?;
+    let taken = match upload.take(chunks).await {
+        Ok(()) => upload.activate(schedule_id).await,
+        broken => broken,
+    };
+    match taken {
+        Ok(()) => Ok(upload.report),
+        Err(error) => {
+            upload.abandon().await;
+            Err(error)
+        }
+    }
+}
+
+struct Upload<'a> {
+    sms: &'a Sms,
+    user: &'a Principal,
+    set_id: Uuid,
+    report: Report,
+    /// Numbers read and not yet written.
+    pending: Vec<Phone>,
+    batch: usize,
+    /// Recipients for which the quota has room; only an early check, the last word has [`Upload::activate`].
+    room: Option<u64>,
+}
+
+impl<'a> Upload<'a> {
+    async fn begin(sms: &'a Sms, user: &'a Principal, schedule_id: Uuid) -> Result<Self, Error> {
+        let db = sms.work.db();
+        let schedule = storage::schedules::find(db.reader(), user.user_id, schedule_id)
+            .await?
+            .ok_or_else(|| Error::not_found("schedule"))?;
+        if !matches!(schedule.status, Status::Draft | Status::Scheduled) {
+            return Err(Refusal::Started.into());
+        }
+        let unit = sms.work.begin().await?;
+        let today = timing::day_of(unit.now());
+        let mut used = storage::quotas::on(unit.tx(), user.user_id, today).await?;
+        if schedule.charged_day == today {
+            used -= schedule.counts.total();
+        }
+        let used = u64::try_from(used).unwrap_or(0);
+        let set_id = id::new(unit.now());
+        storage::uploads::begin(unit.tx(), set_id, unit.now()).await?;
+        unit.commit().await?;
+        Ok(Self {
+            sms,
+            user,
+            set_id,
+            report: Report::default(),
+            pending: Vec::new(),
+            batch: MAX_BATCH / 4,
+            room: sms
+                .daily_limit(user)
+                .map(|limit| limit.saturating_sub(used)),
+        })
+    }
+
+    /// Takes the whole stream.
+    async fn take(
+        &mut self,
+        mut chunks: impl Stream<Item = Result<Bytes, Error>> + Send + Unpin,
+    ) -> Result<(), Error> {
+        let idle = Duration::from_secs(self.sms.config.upload_idle_s);
+        let mut csv = RecipientsCsv::default();
+        loop {
+            let next = tokio::time::timeout(idle, chunks.next())
+                .await
+                .map_err(|_| {
+                    Error::new(
+                        Kind::Timeout,
+                        "upload_stalled",
+                        "no more of the file came in time",
+                    )
+                })?;
+            let Some(chunk) = next else { break };
+            for slice in chunk?.chunks(SLICE_BYTES) {
+                self.read(|each| csv.push(slice, each))?;
+                while self.pending.len() >= self.batch {
+                    self.write().await?;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        self.read(|each| csv.finish(each))?;
+        while !self.pending.is_empty() {
+            self.write().await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the cells that `parse` hands out.
+    fn read<E: Into<Error>>(
+        &mut self,
+        parse: impl FnOnce(&mut dyn FnMut(u64, &str)) -> Result<(), E>,
+    ) -> Result<(), Error> {
+        let Self {
+            sms,
+            report,
+            pending,
+            ..
+        } = self;
+        parse(&mut |line, cell| {
+            pending.extend(report.sort(line, cell, sms.numbering.normalise(cell)));
+        })
+        .map_err(Into::into)?;
+        let most = self.sms.config.max_upload_rows;
+        if self.report.rows() + self.pending.len() as u64 > most {
+            return Err(Error::invalid_field(
+                "csv",
+                format!("must have at most {most} rows"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Writes a batch of what was read.
+    async fn write(&mut self) -> Result<(), Error> {
+        let batch = self.pending.len().min(self.batch);
+        let unit = self.sms.work.begin().await?;
+        let begun = Instant::now();
+        if !storage::uploads::touch(unit.tx(), self.set_id, unit.now()).await? {
+            return Err(error::upload_expired());
+        }
+        let phones = &self.pending[..batch];
+        let added =
+            storage::messages::insert_new(unit.tx(), self.set_id, phones, unit.now()).await?;
+        unit.commit().await?;
+        let took = begun.elapsed();
+        if took > LONGEST_COMMIT {
+            self.batch = (self.batch / 2).max(MIN_BATCH);
+        } else if took < LONGEST_COMMIT / 2 {
+            self.batch = (self.batch * 2).min(MAX_BATCH);
+        }
+        self.pending.drain(..batch);
+        self.report.accepted += added;
+        self.report.duplicates += batch as u64 - added;
+        if self.room.is_some_and(|room| self.report.accepted > room) {
+            return Err(self.quota_exceeded());
+        }
+        Ok(())
+    }
+
+    /// Makes the schedule name the new set.
+    async fn activate(&self, schedule_id: Uuid) -> Result<(), Error> {
+        let mut unit = self.sms.work.begin().await?;
+        let user_id = self.user.user_id;
+        let mut schedule = storage::schedules::lock_own(unit.tx(), user_id, schedule_id)
+            .await?
+            .ok_or_else(|| Error::not_found("schedule"))?;
+        let (old_set, old_day) = (schedule.set_id, schedule.charged_day);
+        let old_recipients = schedule.counts.total();
+        let today = timing::day_of(unit.now());
+        let recipients = signed(self.report.accepted);
+        schedule.replace_recipients(self.set_id, recipients, today)?;
+        if !storage::uploads::end(unit.tx(), self.set_id).await? {
+            return Err(error::upload_expired());
+        }
+        if old_recipients > 0 {
+            storage::quotas::add(unit.tx(), user_id, old_day, -old_recipients).await?;
+            storage::uploads::retire(unit.tx(), old_set).await?;
+            self.sms.wake(&mut unit, |wakes| &wakes.sweep);
+        }
+        let limit = self.sms.daily_limit(self.user);
+        if !charge(&unit, user_id, today, recipients, limit).await? {
+            return Err(self.quota_exceeded());
+        }
+        storage::schedules::save(unit.tx(), &schedule).await?;
+        self.sms.wake(&mut unit, |wakes| &wakes.claim);
+        unit.commit().await
+    }
+
+    fn quota_exceeded(&self) -> Error {
+        error::quota_exceeded(self.sms.daily_limit(self.user).unwrap_or_default())
+    }
+
+    /// Gives what was written to the sweeper. If that fails as well, the sweeper finds it later by its age.
+    async fn abandon(&self) {
+        let given = async {
+            let mut unit = self.sms.work.begin().await?;
+            storage::uploads::abandon(unit.tx(), self.set_id).await?;
+            self.sms.wake(&mut unit, |wakes| &wakes.sweep);
+            unit.commit().await
+        };
+        if let Err(error) = given.await {
+            tracing::warn!(%error, upload.id = %self.set_id, "an upload is left to its age");
+        }
+    }
+}

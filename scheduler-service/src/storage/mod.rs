@@ -1,0 +1,23 @@
+//! The only place that knows SQL. One form for SQLite and PostgreSQL.
+//!
+//! One rule keeps counts exact and deadlocks away: whoever moves messages first locks their schedules, in the order of
+//! their ids (`FOR UPDATE` on PostgreSQL; on SQLite a writing transaction is alone anyway and sea-query leaves it out).
+
+pub(crate) mod messages;
+pub(crate) mod migrations;
+pub(crate) mod quotas;
+pub(crate) mod schedules;
+pub(crate) mod uploads;
+
+use jiff::Timestamp;
+use platform::time;
+
+/// A column's time, if it has one.
+fn instant(micros: Option<i64>) -> Option<Timestamp> {
+    micros.map(time::from_micros)
+}
+
+/// A time for a column, if there is one.
+fn micros(at: Option<Timestamp>) -> Option<i64> {
+    at.map(time::to_micros)
+}
