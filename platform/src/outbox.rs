@@ -90,7 +90,16 @@ impl Relay {
             let mut more = true;
             loop {
                 if more && flying.len() < IN_FLIGHT {
-                    match self.lease().await {
+                    let mut lease = std::pin::pin!(self.lease());
+                    // The deliveries must go on meanwhile: on SQLite one of them may hold the writer that the lease
+                    // waits for.
+                    let leased = loop {
+                        tokio::select! {
+                            leased = &mut lease => break leased,
+                            Some(()) = flying.next(), if !flying.is_empty() => {}
+                        }
+                    };
+                    match leased {
                         Ok(rows) => {
                             more = rows.len() as u64 == BATCH;
                             if !rows.is_empty() {
