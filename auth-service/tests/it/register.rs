@@ -120,7 +120,8 @@ async fn every_wrong_field_is_named_at_once() {
         ["first_name", "last_name", "email", "password"]
     );
 
-    let cases: [(&str, fn(&mut RegisterRequest)); 7] = [
+    type Spoil = fn(&mut RegisterRequest);
+    let cases: [(&str, Spoil); 7] = [
         ("first_name", |r| r.first_name = "x".repeat(101)),
         ("last_name", |r| r.last_name = "a\u{202E}b".to_owned()),
         ("email", |r| r.email = "a@b@c".to_owned()),
