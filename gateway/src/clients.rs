@@ -1,0 +1,163 @@
+//! The services behind the gateway.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::Uri;
+use platform::grpc::client::{self, GrpcChannel};
+use platform::token::ServiceTokens;
+use platform::{Error, Kind, SharedClock};
+use proto::identity::v1::identity_client::IdentityClient;
+use proto::notify::v1::notify_client::NotifyClient;
+use proto::scheduler::v1::scheduler_client::SchedulerClient;
+use proto::wallet::v1::wallet_client::WalletClient;
+use tonic::{Request, Response, Status};
+
+use crate::error::Failure;
+use crate::extract::AuthUser;
+
+/// Name under which the gateway calls services on its own behalf.
+pub(crate) const SELF: &str = "gateway";
+/// Names of the services, in the order of [`Clients::channels`].
+pub(crate) const SERVICES: [&str; 4] =
+    ["auth-service", "wallet-service", "notify-service", "scheduler-service"];
+/// Connections over which the streams of all sockets are spread.
+const STREAM_CHANNELS: usize = 4;
+
+/// Where each service answers gRPC, e.g. `http://127.0.0.1:50051`.
+#[derive(Debug, Clone)]
+pub struct Upstreams {
+    /// auth-service.
+    pub auth: Uri,
+    /// wallet-service.
+    pub wallet: Uri,
+    /// notify-service.
+    pub notify: Uri,
+    /// scheduler-service.
+    pub scheduler: Uri,
+}
+
+/// Clients of every service. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    channels: [GrpcChannel; 4],
+    streams: Arc<Streams>,
+    tokens: ServiceTokens,
+    clock: SharedClock,
+}
+
+/// Long-lived streams have connections of their own, so that one full of unread events delays no call.
+struct Streams {
+    channels: Vec<GrpcChannel>,
+    next: AtomicUsize,
+}
+
+impl Clients {
+    pub(crate) fn new(upstreams: &Upstreams, tokens: ServiceTokens, clock: SharedClock) -> Self {
+        let Upstreams { auth, wallet, notify, scheduler } = upstreams;
+        let channels =
+            [auth, wallet, notify, scheduler].map(|uri| client::channel(uri.clone()));
+        let streams = (0..STREAM_CHANNELS).map(|_| client::channel(notify.clone())).collect();
+        let streams = Arc::new(Streams { channels: streams, next: AtomicUsize::new(0) });
+        Self { channels, streams, tokens, clock }
+    }
+
+    /// One channel per service, in the order of [`SERVICES`].
+    pub(crate) fn channels(&self) -> &[GrpcChannel; 4] {
+        &self.channels
+    }
+
+    pub(crate) fn identity(&self) -> IdentityClient<GrpcChannel> {
+        IdentityClient::new(self.channels[0].clone())
+    }
+
+    pub(crate) fn wallet(&self) -> WalletClient<GrpcChannel> {
+        WalletClient::new(self.channels[1].clone())
+    }
+
+    pub(crate) fn notify(&self) -> NotifyClient<GrpcChannel> {
+        NotifyClient::new(self.channels[2].clone())
+    }
+
+    pub(crate) fn scheduler(&self) -> SchedulerClient<GrpcChannel> {
+        SchedulerClient::new(self.channels[3].clone())
+    }
+
+    pub(crate) fn scheduler_channel(&self) -> GrpcChannel {
+        self.channels[3].clone()
+    }
+
+    /// notify-service for a stream that stays open.
+    pub(crate) fn notify_stream(&self) -> NotifyClient<GrpcChannel> {
+        let Streams { channels, next } = &*self.streams;
+        let place = next.fetch_add(1, Ordering::Relaxed) % channels.len();
+        NotifyClient::new(channels[place].clone())
+    }
+
+    /// A request of the gateway on its own behalf, for calls that have no user yet.
+    pub(crate) fn edge<T>(&self, message: T) -> Request<T> {
+        client::as_service(message, &self.tokens, SELF, self.clock.now())
+    }
+}
+
+/// An answer and whether it was given before.
+pub(crate) struct Reply<T> {
+    pub(crate) message: T,
+    pub(crate) replayed: bool,
+}
+
+/// Makes a call that changes nothing, again if the service is away for a moment.
+pub(crate) async fn read<M, T, F, Fut>(user: &AuthUser, message: M, call: F) -> Result<T, Failure>
+where
+    M: Clone,
+    F: Fn(Request<M>) -> Fut,
+    Fut: Future<Output = Result<Response<T>, Status>>,
+{
+    let response = client::retry_safe(|| call(user.request(message.clone()))).await?;
+    Ok(response.into_inner())
+}
+
+/// Reads the outcome of a call with an idempotency key. Without an answer in time nobody knows whether it was done;
+/// the client may ask again with the same key.
+pub(crate) fn keyed<T>(outcome: Result<Response<T>, Status>) -> Result<Reply<T>, Failure> {
+    match outcome {
+        Ok(response) => {
+            let replayed = platform::grpc::is_replayed(response.metadata());
+            Ok(Reply { message: response.into_inner(), replayed })
+        }
+        Err(status) => {
+            let failure = Failure::from(status);
+            if failure.error().kind() == Kind::Timeout {
+                return Err(outcome_unknown().into());
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn outcome_unknown() -> Error {
+    Error::new(
+        Kind::Timeout,
+        "outcome_unknown",
+        "there was no answer in time; send the same request with the same key again",
+    )
+    .with_retry_after(std::time::Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyed_call_without_an_answer_has_an_unknown_outcome() {
+        let late = keyed::<()>(Err(Status::deadline_exceeded("too late"))).err().unwrap();
+        assert_eq!(late.error().reason(), "outcome_unknown");
+        assert_eq!(late.status(), 503);
+        let dead = keyed::<()>(Err(Status::unavailable("tcp"))).err().unwrap();
+        assert_eq!(dead.error().reason(), "upstream_unavailable");
+        let refused = Error::conflict("insufficient_funds", "too little");
+        let refused = keyed::<()>(Err(refused.into())).err().unwrap();
+        assert_eq!(refused.error().reason(), "insufficient_funds");
+    }
+}

@@ -1,0 +1,13 @@
+//! The gateway against small stand-ins for the services, which record what reaches them.
+
+mod auth;
+mod bodies;
+mod documents;
+mod doors;
+mod fakes;
+mod harness;
+mod limits;
+mod money;
+mod streams;
+mod uploads;
+mod upstreams;
