@@ -302,6 +302,15 @@ impl Service {
     }
 }
 
+impl Drop for Service {
+    fn drop(&mut self) {
+        // After a failed assertion: a runtime must not be dropped within another one.
+        if let Some(running) = self.running.take() {
+            running.runtime.shutdown_background();
+        }
+    }
+}
+
 /// The messages of an upload.
 pub(crate) fn parts<P: AsRef<[u8]>>(
     id: &str,

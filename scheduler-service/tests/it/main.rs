@@ -1,5 +1,12 @@
 //! The scheduler over gRPC, on an embedded database, with a clock that the tests move.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "in a test a panic is the report, also in its helpers"
+)]
+
 mod cancelling;
 mod crashes;
 mod creating;
