@@ -112,30 +112,35 @@ pub async fn claim(
     let mut distinct: Vec<usize> = first.values().copied().collect();
     distinct.sort_unstable_by_key(|&place| keys[place].name());
 
-    let mut claims: Vec<Option<Claim>> = vec![None; keys.len()];
+    let mut stored = HashMap::new();
     for places in distinct.chunks(CHUNK) {
-        claim_chunk(tx, keys, places, now, &mut claims).await?;
+        claim_chunk(tx, keys, places, now, &mut stored).await?;
     }
     let outcome = |place: usize| {
-        if let Some(claim) = &claims[place] {
-            return claim.clone();
-        }
         let original = first[&keys[place].name()];
-        match &claims[original] {
-            _ if keys[original].fingerprint != keys[place].fingerprint => Claim::Reused,
-            Some(Claim::Fresh) | None => Claim::Duplicate(original),
-            Some(other) => other.clone(),
-        }
+        let fingerprint = &keys[place].fingerprint;
+        Ok(match stored.get(&original) {
+            // Every request is held against the stored one, not against the first of this call.
+            Some(row) if row.fingerprint != *fingerprint => Claim::Reused,
+            Some(row) => match &row.answer {
+                Some(answer) => Claim::Replayed(decode(answer)?),
+                None => return Err(Error::internal(anyhow::anyhow!("a key has no answer"))),
+            },
+            None if place == original => Claim::Fresh,
+            None if keys[original].fingerprint == *fingerprint => Claim::Duplicate(original),
+            None => Claim::Reused,
+        })
     };
-    Ok((0..keys.len()).map(outcome).collect())
+    (0..keys.len()).map(outcome).collect()
 }
 
+/// Claims the keys at `places`, and puts the rows of those that were there before into `stored`.
 async fn claim_chunk(
     tx: &DatabaseTransaction,
     keys: &[&RequestKey],
     places: &[usize],
     now: Timestamp,
-    claims: &mut [Option<Claim>],
+    stored: &mut HashMap<usize, row::Model>,
 ) -> Result<(), Error> {
     let rows = places.iter().map(|&place| row::ActiveModel {
         scope: Set(keys[place].scope.clone()),
@@ -153,9 +158,6 @@ async fn claim_chunk(
         .exec_without_returning(tx)
         .await?;
     if usize::try_from(inserted).ok() == Some(places.len()) {
-        places
-            .iter()
-            .for_each(|&place| claims[place] = Some(Claim::Fresh));
         return Ok(());
     }
     let any = places.iter().fold(Condition::any(), |any, &place| {
@@ -165,7 +167,7 @@ async fn claim_chunk(
                 .and(row::Column::Key.eq(keys[place].key.as_str())),
         )
     });
-    let stored: HashMap<(String, String), row::Model> = row::Entity::find()
+    let mut rows: HashMap<(String, String), row::Model> = row::Entity::find()
         .filter(any)
         .all(tx)
         .await?
@@ -173,20 +175,16 @@ async fn claim_chunk(
         .map(|row| ((row.scope.clone(), row.key.clone()), row))
         .collect();
     for &place in places {
-        let key = keys[place];
-        claims[place] = Some(match stored.get(&(key.scope.clone(), key.key.clone())) {
-            Some(row) if row.fingerprint != key.fingerprint => Claim::Reused,
-            Some(row) => match &row.answer {
-                Some(answer) => Claim::Replayed(decode(answer)?),
-                // A committed row always has its answer; one without is the row that we just wrote.
-                None => Claim::Fresh,
-            },
+        match rows.remove(&(keys[place].scope.clone(), keys[place].key.clone())) {
+            // A committed row always has its answer; one without is the row that we just wrote.
+            Some(row) if row.answer.is_none() => {}
+            Some(row) => drop(stored.insert(place, row)),
             None => {
                 return Err(Error::internal(anyhow::anyhow!(
                     "a claimed key is not there"
                 )));
             }
-        });
+        }
     }
     Ok(())
 }
