@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use jiff::Timestamp;
 use platform::idempotency::{self, Claim};
 use platform::work::{Answer, RequestKey, UnitOfWork, Work};
-use platform::{Error, id};
+use platform::{Error, id, time};
 
 use super::{Encode, Outcome, Ticket, account_not_ready};
 use crate::domain::{
@@ -54,6 +54,10 @@ impl Order {
             encode: ticket.encode,
             traceparent: ticket.traceparent.clone(),
         }
+    }
+
+    pub(super) fn key(&self) -> &RequestKey {
+        &self.key
     }
 }
 
@@ -362,7 +366,8 @@ impl Planned<'_> {
                 .map(|refusal| refusal.reason().to_owned()),
             request_scope: order.key.scope().to_owned(),
             request_key: order.key.key().to_owned(),
-            created_at: now,
+            // As it will be read again: to the microsecond.
+            created_at: time::from_micros(time::to_micros(now)),
         }
     }
 

@@ -4,10 +4,12 @@
 //! transaction; while it does, the next ones gather. So an idle system answers at once and a busy one pays for a
 //! commit once for hundreds of commands.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use platform::shutdown::Tasks;
-use platform::work::Work;
+use platform::work::{RequestKey, Work};
 use platform::{Error, Kind};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +22,8 @@ use super::batch::{self, BatchError, Order};
 const TRIES: u32 = 3;
 /// Pause before the second try; the third waits four times as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Once this has passed, a batch is not tried again: those who wait behind it have waited long enough.
+const LONGEST_TRY: Duration = Duration::from_secs(3);
 /// We answer this much before the caller stops listening, so that the answer still arrives.
 const HEAD_START: Duration = Duration::from_millis(10);
 
@@ -36,6 +40,7 @@ pub(crate) struct PosterLimits {
 #[derive(Debug, Clone)]
 pub(crate) struct Poster {
     queue: mpsc::Sender<Job>,
+    under_way: UnderWay,
 }
 
 #[derive(Debug)]
@@ -49,15 +54,20 @@ impl Poster {
     pub(crate) fn start(work: Work, limits: PosterLimits, tasks: &Tasks) -> Self {
         let (queue, waiting) = mpsc::channel(limits.queue.max(1));
         tasks.spawn("wallet-poster", run(work, waiting, limits.batch.max(1)));
-        Self { queue }
+        Self {
+            queue,
+            under_way: UnderWay::default(),
+        }
     }
 
     /// Posts an order and waits for its outcome, no longer than until `deadline`.
     ///
     /// # Errors
     /// `overloaded` when too many wait already and `account_not_ready`: nothing was done. `outcome_unknown` when
-    /// the deadline came first or the database was lost at the wrong moment: the same key is safe. Else a fault.
+    /// the deadline came first or the database was lost at the wrong moment: the same key is safe. `request_in_progress`
+    /// when the deadline of a duplicate came before the end of the first. Else a fault.
     pub(super) async fn post(&self, order: Order, deadline: Instant) -> Result<Outcome, Error> {
+        let place = self.under_way.enter(order.key());
         let (reply, outcome) = oneshot::channel();
         self.queue
             .try_send(Job { order, reply })
@@ -72,7 +82,52 @@ impl Poster {
         let patience = deadline.checked_sub(HEAD_START).unwrap_or(deadline);
         match tokio::time::timeout_at(patience, outcome).await {
             Ok(Ok(outcome)) => outcome,
+            Err(_) if place.is_duplicate => Err(Error::conflict(
+                "request_in_progress",
+                "the first request with this key is still under way",
+            )
+            .with_retry_after(Duration::from_secs(1))),
             Ok(Err(_)) | Err(_) => Err(outcome_unknown()),
+        }
+    }
+}
+
+/// How many callers wait for each key.
+#[derive(Debug, Clone, Default)]
+struct UnderWay(Arc<Mutex<HashMap<RequestKey, usize>>>);
+
+/// One caller's place among those who wait for a key, until dropped.
+struct Place {
+    key: RequestKey,
+    is_duplicate: bool,
+    under_way: UnderWay,
+}
+
+impl UnderWay {
+    fn enter(&self, key: &RequestKey) -> Place {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = keys.entry(key.clone()).or_insert(0);
+        *waiting += 1;
+        Place {
+            key: key.clone(),
+            is_duplicate: *waiting > 1,
+            under_way: self.clone(),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut keys = self
+            .under_way
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = keys.get_mut(&self.key) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                keys.remove(&self.key);
+            }
         }
     }
 }
@@ -128,6 +183,7 @@ async fn settle(work: &Work, jobs: Vec<Job>) {
 async fn attempt(work: &Work, jobs: &[Job]) -> Result<Vec<Result<Outcome, Error>>, Error> {
     let orders: Vec<&Order> = jobs.iter().map(|job| &job.order).collect();
     let (mut pause, mut commit_lost) = (FIRST_PAUSE, false);
+    let start = Instant::now();
     for last in (1..=TRIES).map(|n| n == TRIES) {
         let error = match batch::post(work, &orders).await {
             Ok(mut outcomes) => {
@@ -149,7 +205,7 @@ async fn attempt(work: &Work, jobs: &[Job]) -> Result<Vec<Result<Outcome, Error>
         if error.kind() != Kind::Unavailable {
             return Err(error);
         }
-        if last {
+        if last || start.elapsed() > LONGEST_TRY {
             tracing::error!(jobs = jobs.len(), commit_lost, %error, "a batch was given up");
             return Err(if commit_lost {
                 outcome_unknown()

@@ -5,11 +5,8 @@ use platform::{Error, page};
 use uuid::Uuid;
 
 use super::{TransactionView, transaction_view};
-use crate::domain::{PayeeRef, TransactionId, UserId};
+use crate::domain::{TransactionId, UserId};
 use crate::storage::history::{self, HistoryFilter};
-use crate::storage::payees::{self, Payees};
-use crate::storage::snapshot;
-use crate::storage::transactions::TransactionRecord;
 
 /// Part of a history.
 #[derive(Debug)]
@@ -29,9 +26,8 @@ pub(crate) async fn list_transactions(
 ) -> Result<HistoryPage, Error> {
     let limit = page::limit(limit)?;
     let after = page::decode_cursor::<Uuid>(cursor)?.map(TransactionId);
-    let tx = snapshot(db).await?;
     // One more than asked tells whether there is a further page.
-    let mut found = history::page(&tx, user, filter, after, limit + 1).await?;
+    let (mut found, parties) = history::page(db, user, filter, after, limit + 1).await?;
     let size = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = found.len() > size;
     found.truncate(size);
@@ -39,11 +35,10 @@ pub(crate) async fn list_transactions(
         Some(last) if more => page::encode_cursor(&last.id.0),
         _ => String::new(),
     };
-    let known = parties(&tx, &found).await?;
-    tx.rollback().await?;
+    let handle = |id| parties.handle(id).map(str::to_owned);
     let transactions = found
         .into_iter()
-        .filter_map(|one| transaction_view(one, user, |id| known.handle(id).map(str::to_owned)))
+        .filter_map(|one| transaction_view(one, user, handle))
         .collect();
     Ok(HistoryPage {
         transactions,
@@ -57,22 +52,7 @@ pub(crate) async fn get_transaction(
     user: UserId,
     id: TransactionId,
 ) -> Result<TransactionView, Error> {
-    let found = history::get(db.reader(), id).await?;
-    let record = found.ok_or_else(|| Error::not_found("transaction"))?;
-    let known = parties(db.reader(), std::slice::from_ref(&record)).await?;
-    transaction_view(record, user, |id| known.handle(id).map(str::to_owned))
-        .ok_or_else(|| Error::not_found("transaction"))
-}
-
-async fn parties(
-    db: &impl sea_orm::ConnectionTrait,
-    records: &[TransactionRecord],
-) -> Result<Payees, Error> {
-    let names: Vec<PayeeRef> = records
-        .iter()
-        .flat_map(|one| [one.from.user, one.to.user])
-        .flatten()
-        .map(PayeeRef::User)
-        .collect();
-    payees::find(db, &names).await
+    let none = || Error::not_found("transaction");
+    let (record, parties) = history::get(db, id).await?.ok_or_else(none)?;
+    transaction_view(record, user, |id| parties.handle(id).map(str::to_owned)).ok_or_else(none)
 }

@@ -1,6 +1,7 @@
 //! History of one user: two ordered scans, one for each direction, so that a page costs the same at any depth.
 
 use jiff::Timestamp;
+use platform::database::Database;
 use platform::{Error, time};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
@@ -9,8 +10,10 @@ use sea_orm::{
 
 use super::entities::transaction::{Column, Entity};
 use super::migrations::VISIBLE_TO_PAYEE;
+use super::payees::{self, Payees};
+use super::snapshot;
 use super::transactions::{TransactionRecord, record};
-use crate::domain::{AccountId, TransactionId, UserId};
+use crate::domain::{AccountId, PayeeRef, TransactionId, UserId};
 
 /// Which way money went, from the viewer's side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,27 +53,30 @@ pub(crate) struct HistoryFilter {
     pub(crate) counterparty: Option<UserId>,
 }
 
-/// Up to `limit` transactions of a user before `after`, newest first.
+/// Up to `limit` transactions of a user before `after`, newest first, and the users in them.
 ///
 /// Ids are UUIDv7 that the poster makes in rising order, so they are the order of time and a position between
-/// two pages.
+/// two pages. Both scans see the same moment, so nothing can slip in between them.
 pub(crate) async fn page(
-    db: &impl ConnectionTrait,
+    db: &Database,
     user: UserId,
     filter: &HistoryFilter,
     after: Option<TransactionId>,
     limit: u64,
-) -> Result<Vec<TransactionRecord>, Error> {
+) -> Result<(Vec<TransactionRecord>, Payees), Error> {
+    let tx = snapshot(db).await?;
     let mut found = Vec::new();
     for direction in [Direction::In, Direction::Out] {
         if filter.direction.is_none_or(|only| only == direction) {
-            found.extend(one_way(db, user, direction, filter, after, limit).await?);
+            found.extend(one_way(&tx, user, direction, filter, after, limit).await?);
         }
     }
     found.sort_unstable_by_key(|one| std::cmp::Reverse(one.id));
     // A refused payment to oneself is found by one scan only, because a payee does not see refusals.
     found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok(found)
+    let parties = parties(&tx, &found).await?;
+    tx.rollback().await?;
+    Ok((found, parties))
 }
 
 async fn one_way(
@@ -127,14 +133,27 @@ async fn one_way(
         .collect()
 }
 
-/// One transaction, whoever its parties are.
+/// One transaction, whoever its parties are, and those.
 pub(crate) async fn get(
-    db: &impl ConnectionTrait,
+    db: &Database,
     id: TransactionId,
-) -> Result<Option<TransactionRecord>, Error> {
-    Entity::find_by_id(id.0)
-        .one(db)
-        .await?
-        .map(record)
-        .transpose()
+) -> Result<Option<(TransactionRecord, Payees)>, Error> {
+    let Some(row) = Entity::find_by_id(id.0).one(db.reader()).await? else {
+        return Ok(None);
+    };
+    let record = record(row)?;
+    let parties = parties(db.reader(), std::slice::from_ref(&record)).await?;
+    Ok(Some((record, parties)))
+}
+
+async fn parties(
+    db: &impl ConnectionTrait,
+    records: &[TransactionRecord],
+) -> Result<Payees, Error> {
+    let users = records
+        .iter()
+        .flat_map(|one| [one.from.user, one.to.user])
+        .flatten();
+    let names: Vec<PayeeRef> = users.map(PayeeRef::User).collect();
+    payees::find(db, &names).await
 }

@@ -1,4 +1,10 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use platform::consumer::Consumer;
+use platform::event_bus::{Envelope, HandleError, Handler};
 use platform::test_kit::envelope;
+use platform::work::{UnitOfWork, Work};
 use proto::identity::v1::{EmailVerified, UserRegistered};
 use proto::wallet::v1::{AccountOpened, DepositPosted, TransferPosted, TransferRefused};
 use wallet_service::WalletConfig;
@@ -58,33 +64,42 @@ async fn an_event_that_makes_no_sense_is_parked_and_stops_nobody() {
     );
 }
 
+/// Takes nothing: only there to put an event among the dead letters of the wallet.
+struct Nobody;
+
+#[async_trait]
+impl Handler for Nobody {
+    fn types(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    async fn handle(&self, _: &mut UnitOfWork, _: &Envelope) -> Result<(), HandleError> {
+        Ok(())
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_can_be_driven_again_once_its_cause_is_gone() {
     let wallet = Wallet::start().await;
     let asha = wallet.stranger("asha");
-    // Nobody ever told of this user, so the bus gives up after a while.
     let early = EmailVerified {
         user_id: asha.id.to_string(),
         version: 2,
     };
-    wallet
-        .platform
-        .publish(envelope(wallet.platform.clock().now(), asha.id, &early))
-        .await;
-    assert_eq!(
-        platform::consumer::dead_letters(wallet.db.reader())
-            .await
-            .unwrap(),
-        1
-    );
-    wallet.platform.publish(wallet.registered(&asha)).await;
+    let early = envelope(wallet.platform.clock().now(), asha.id, &early);
+    let work = Work::new("wallet-service", wallet.db.clone(), wallet.platform.clock());
+    let parking = Consumer::new("wallet.users", work, Arc::new(Nobody));
+    parking.park(&early, "the user is not known").await.unwrap();
+
     let config = WalletConfig {
         database: wallet.platform.database_config("wallet"),
         ..Default::default()
     };
-    let done = wallet_service::redrive(&config, &wallet.platform.handles())
-        .await
-        .unwrap();
-    assert_eq!(done, 1);
+    let handles = wallet.platform.handles();
+    let redrive = || wallet_service::redrive(&config, &handles);
+    assert_eq!(redrive().await.unwrap(), 0, "its cause is still there");
+    wallet.platform.publish(wallet.registered(&asha)).await;
+    assert_eq!(redrive().await.unwrap(), 1);
+    assert_eq!(redrive().await.unwrap(), 0);
     wallet.assert_sound().await;
 }

@@ -10,7 +10,7 @@ use platform::event_bus::{Envelope, HandleError, Handler, decode};
 use platform::grpc::client::{GrpcChannel, as_user, channel};
 use platform::test_kit::{TestPlatform, assert_clean, envelope, eventually};
 use platform::work::{UnitOfWork, Work};
-use platform::{Error, id};
+use platform::{Error, Tasks, id};
 use proto::identity::v1::UserRegistered;
 use proto::wallet::v1::wallet_client::WalletClient;
 use proto::wallet::v1::{self as wire, payee::By};
@@ -54,6 +54,9 @@ pub(crate) struct Wallet {
     pub(crate) platform: TestPlatform,
     pub(crate) client: WalletClient<GrpcChannel>,
     pub(crate) db: Database,
+    /// Those of the service alone.
+    pub(crate) tasks: Tasks,
+    config: WalletConfig,
     witness: Arc<Witness>,
 }
 
@@ -90,35 +93,23 @@ impl Wallet {
             .await
             .unwrap();
 
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        wallet_service::run(config, listener, handles)
-            .await
-            .unwrap();
-        let client = WalletClient::new(channel(format!("http://{address}").parse().unwrap()));
+        let (tasks, client) = serve(&platform, &config).await;
         let db = Database::connect(&platform.database_config("wallet"))
             .await
             .unwrap();
-        let wallet = Self {
+        Self {
             platform,
             client,
             db,
+            tasks,
+            config,
             witness,
-        };
-        // The service hears of the issuer's keys and of revocations in the background.
-        let stranger = wallet.platform.token(Uuid::from_u128(7));
-        eventually(PATIENCE, || async {
-            let request = as_user(wire::OpenAccountRequest::default(), &stranger);
-            let status = wallet
-                .client
-                .clone()
-                .open_account(request)
-                .await
-                .unwrap_err();
-            status.code() == tonic::Code::InvalidArgument
-        })
-        .await;
-        wallet
+        }
+    }
+
+    /// Starts the service again after it has ended.
+    pub(crate) async fn start_again(&mut self) {
+        (self.tasks, self.client) = serve(&self.platform, &self.config).await;
     }
 
     /// A new user, with an account as soon as the event has arrived.
@@ -246,6 +237,29 @@ impl Wallet {
         let report = verify_ledger(&self.db).await.unwrap();
         assert!(report.is_clean(), "{report}");
     }
+}
+
+/// Starts the service and waits until it has heard of keys and revocations.
+async fn serve(
+    platform: &TestPlatform,
+    config: &WalletConfig,
+) -> (Tasks, WalletClient<GrpcChannel>) {
+    let handles = platform.handles_with_own_tasks();
+    let tasks = handles.tasks.clone();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}", listener.local_addr().unwrap());
+    wallet_service::run(config.clone(), listener, handles)
+        .await
+        .unwrap();
+    let client = WalletClient::new(channel(uri.parse().unwrap()));
+    let stranger = platform.token(Uuid::from_u128(7));
+    eventually(PATIENCE, || async {
+        let request = as_user(wire::OpenAccountRequest::default(), &stranger);
+        let status = client.clone().open_account(request).await.unwrap_err();
+        status.code() == tonic::Code::InvalidArgument
+    })
+    .await;
+    (tasks, client)
 }
 
 pub(crate) fn inr(amount_minor: i64) -> wire::Money {

@@ -158,11 +158,23 @@ async fn a_caller_who_cannot_wait_is_told_that_the_key_is_safe() {
         (status.code(), reason(&status).as_str()),
         (Code::Unavailable, "outcome_unknown")
     );
-    other.rollback().await.unwrap();
-    eventually(PATIENCE, || async {
-        wallet.pay(&asha, &ben, "k", 100).await.is_ok()
-    })
-    .await;
+    let patient = wallet.pay(&asha, &ben, "k", 100);
+    let impatient = async {
+        eventually(PATIENCE, || async {
+            let mut twin = as_user(
+                transfer("k", By::Handle(ben.handle.clone()), 100),
+                &asha.token,
+            );
+            twin.set_timeout(Duration::from_millis(100));
+            let status = wallet.client.clone().transfer(twin).await.unwrap_err();
+            // Whichever came first has an open outcome; the one that came later knows of the other.
+            reason(&status) == "request_in_progress"
+        })
+        .await;
+        other.rollback().await.unwrap();
+    };
+    let (patient, ()) = tokio::join!(patient, impatient);
+    patient.unwrap();
     assert_eq!(
         (wallet.balance(&asha).await, wallet.balance(&ben).await),
         (900, 100)

@@ -1,5 +1,10 @@
 //! The wallet over gRPC, on embedded adapters.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it should be"
+)]
+
 mod helpers;
 
 mod accounts;
@@ -10,4 +15,5 @@ mod history;
 mod idempotency;
 mod ledger;
 mod requests;
+mod restart;
 mod transfer;
