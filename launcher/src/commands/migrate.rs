@@ -1,0 +1,62 @@
+use std::io::Write;
+
+use clap::{Args, ValueEnum};
+use platform::database::Direction;
+
+use super::Failure;
+use crate::config::Config;
+use crate::up::DataDir;
+
+#[derive(Debug, Args)]
+pub(super) struct Migrate {
+    direction: Way,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Way {
+    /// Apply what is pending
+    Up,
+    /// Undo the newest migration of each service
+    Down,
+    /// Tell what is applied and what is pending
+    Status,
+}
+
+impl Migrate {
+    pub(super) async fn run(self, config: &Config) -> Result<(), Failure> {
+        let direction = match self.direction {
+            Way::Up => Direction::Up,
+            Way::Down => Direction::Down,
+            Way::Status => Direction::Status,
+        };
+        // Nobody may work on a schema that moves.
+        let moves = direction != Direction::Status;
+        let _data_dir = moves.then(|| DataDir::lock(&config.data_dir)).transpose()?;
+        let reports = [
+            (
+                "auth-service",
+                auth_service::migrate(&config.auth, direction).await?,
+            ),
+            (
+                "wallet-service",
+                wallet_service::migrate(&config.wallet, direction).await?,
+            ),
+            (
+                "notify-service",
+                notify_service::migrate(&config.notify, direction).await?,
+            ),
+            (
+                "scheduler-service",
+                scheduler_service::migrate(&config.scheduler, direction).await?,
+            ),
+        ];
+        let mut out = std::io::stdout();
+        for (service, report) in reports {
+            writeln!(out, "{service}")?;
+            for line in report.lines() {
+                writeln!(out, "  {line}")?;
+            }
+        }
+        Ok(())
+    }
+}

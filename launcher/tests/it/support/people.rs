@@ -1,0 +1,66 @@
+use std::time::Duration;
+
+use launcher::client::{Api, Mailbox, Money, NewPerson, Session};
+use uuid::Uuid;
+
+use super::{PATIENCE, eventually};
+
+/// Registers a person, confirms the address and signs in.
+pub(crate) async fn arrive(api: &Api, mailbox: &mut Mailbox, name: &str) -> Session {
+    let person = NewPerson {
+        first_name: name.to_owned(),
+        last_name: "Tester".to_owned(),
+        email: format!(
+            "{}.{}@example.com",
+            name.to_lowercase(),
+            Uuid::now_v7().simple()
+        ),
+        password: "correct horse battery".to_owned(),
+    };
+    let user = api.register(&person).await.expect("registers");
+    let token = mailbox
+        .token_for(&user.email, PATIENCE)
+        .await
+        .expect("a mail comes");
+    api.verify_email(&token).await.expect("confirms");
+    let session = api
+        .login(&person.email, &person.password)
+        .await
+        .expect("signs in");
+    eventually("the account opens", PATIENCE, || async {
+        let accounts = session.accounts().await.expect("accounts are read");
+        (!accounts.is_empty()).then_some(())
+    })
+    .await;
+    session
+}
+
+/// As [`arrive`], with money.
+pub(crate) async fn arrive_with(
+    api: &Api,
+    mailbox: &mut Mailbox,
+    name: &str,
+    amount_minor: i64,
+) -> Session {
+    let session = arrive(api, mailbox, name).await;
+    session
+        .deposit(&key(), &Money::inr(amount_minor))
+        .await
+        .expect("a deposit is posted");
+    session
+}
+
+/// A key that no request has used before.
+pub(crate) fn key() -> String {
+    Uuid::now_v7().to_string()
+}
+
+/// The posted balance of the only account, in minor units.
+pub(crate) async fn balance(session: &Session) -> i64 {
+    let accounts = session.accounts().await.expect("accounts are read");
+    assert_eq!(accounts.len(), 1, "one account");
+    accounts[0].posted.amount_minor
+}
+
+/// Longest wait for one event of a stream.
+pub(crate) const EVENT_PATIENCE: Duration = Duration::from_secs(20);
