@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use super::Running;
 
+const FIRST_PERSON: &str = r#"{"first_name":"Asha","last_name":"Rao","email":"asha@example.com","password":"a long pass phrase"}"#;
+
 /// Says where everything is and what to try next.
 pub(super) fn show(running: &Running, took: Duration) -> std::io::Result<()> {
     let (url, config) = (running.url(), running.config());
@@ -24,9 +26,9 @@ pub(super) fn show(running: &Running, took: Duration) -> std::io::Result<()> {
     writeln!(out, "  curl -s {url}/health/ready")?;
     writeln!(
         out,
-        "  curl -s {url}/v1/auth/register -H 'content-type: application/json' \\\n    -d '{}'",
-        r#"{"first_name":"Asha","last_name":"Rao","email":"asha@example.com","password":"a long pass phrase"}"#
+        "  curl -s {url}/v1/auth/register -H 'content-type: application/json' \\"
     )?;
+    writeln!(out, "    -d '{FIRST_PERSON}'")?;
     writeln!(out, "\nCtrl-C stops it.\n")?;
     out.flush()
 }
