@@ -13,6 +13,7 @@ use crate::clients::Clients;
 use crate::config::GatewayConfig;
 use crate::edge::client_address::Network;
 use crate::edge::limits::Limits;
+use crate::openapi::{self, QueryParameters};
 use crate::routes::health::Readiness;
 use crate::routes::well_known::KeyCache;
 use crate::stream::registry::Sockets;
@@ -41,11 +42,12 @@ pub(crate) struct Door {
     pub(crate) places: Semaphore,
 }
 
-/// What is kept for a moment, so that answering everybody is cheap.
+/// What is made once, or kept for a moment, so that answering everybody is cheap.
 pub(crate) struct Caches {
     pub(crate) readiness: Readiness,
     pub(crate) keys: KeyCache,
     pub(crate) document: Bytes,
+    pub(crate) query_parameters: QueryParameters,
 }
 
 impl std::ops::Deref for App {
@@ -77,10 +79,20 @@ impl App {
         let caches = Caches {
             readiness: Readiness::default(),
             keys: KeyCache::default(),
-            document: crate::openapi::document(),
+            document: openapi::document(),
+            query_parameters: openapi::query_parameters(),
         };
         let sockets = Sockets::new(config.stream.max_per_user);
-        Self { inner: Arc::new(Inner { config, clients, door, sockets, caches, tasks }) }
+        Self {
+            inner: Arc::new(Inner {
+                config,
+                clients,
+                door,
+                sockets,
+                caches,
+                tasks,
+            }),
+        }
     }
 
     pub(crate) fn clock(&self) -> &SharedClock {

@@ -20,8 +20,12 @@ use crate::extract::AuthUser;
 /// Name under which the gateway calls services on its own behalf.
 pub(crate) const SELF: &str = "gateway";
 /// Names of the services, in the order of [`Clients::channels`].
-pub(crate) const SERVICES: [&str; 4] =
-    ["auth-service", "wallet-service", "notify-service", "scheduler-service"];
+pub(crate) const SERVICES: [&str; 4] = [
+    "auth-service",
+    "wallet-service",
+    "notify-service",
+    "scheduler-service",
+];
 /// Connections over which the streams of all sockets are spread.
 const STREAM_CHANNELS: usize = 4;
 
@@ -55,12 +59,26 @@ struct Streams {
 
 impl Clients {
     pub(crate) fn new(upstreams: &Upstreams, tokens: ServiceTokens, clock: SharedClock) -> Self {
-        let Upstreams { auth, wallet, notify, scheduler } = upstreams;
-        let channels =
-            [auth, wallet, notify, scheduler].map(|uri| client::channel(uri.clone()));
-        let streams = (0..STREAM_CHANNELS).map(|_| client::channel(notify.clone())).collect();
-        let streams = Arc::new(Streams { channels: streams, next: AtomicUsize::new(0) });
-        Self { channels, streams, tokens, clock }
+        let Upstreams {
+            auth,
+            wallet,
+            notify,
+            scheduler,
+        } = upstreams;
+        let channels = [auth, wallet, notify, scheduler].map(|uri| client::channel(uri.clone()));
+        let streams = (0..STREAM_CHANNELS)
+            .map(|_| client::channel(notify.clone()))
+            .collect();
+        let streams = Arc::new(Streams {
+            channels: streams,
+            next: AtomicUsize::new(0),
+        });
+        Self {
+            channels,
+            streams,
+            tokens,
+            clock,
+        }
     }
 
     /// One channel per service, in the order of [`SERVICES`].
@@ -124,7 +142,10 @@ pub(crate) fn keyed<T>(outcome: Result<Response<T>, Status>) -> Result<Reply<T>,
     match outcome {
         Ok(response) => {
             let replayed = platform::grpc::is_replayed(response.metadata());
-            Ok(Reply { message: response.into_inner(), replayed })
+            Ok(Reply {
+                message: response.into_inner(),
+                replayed,
+            })
         }
         Err(status) => {
             let failure = Failure::from(status);
@@ -151,7 +172,9 @@ mod tests {
 
     #[test]
     fn a_keyed_call_without_an_answer_has_an_unknown_outcome() {
-        let late = keyed::<()>(Err(Status::deadline_exceeded("too late"))).err().unwrap();
+        let late = keyed::<()>(Err(Status::deadline_exceeded("too late")))
+            .err()
+            .unwrap();
         assert_eq!(late.error().reason(), "outcome_unknown");
         assert_eq!(late.status(), 503);
         let dead = keyed::<()>(Err(Status::unavailable("tcp"))).err().unwrap();

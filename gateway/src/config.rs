@@ -57,7 +57,7 @@ impl Default for GatewayConfig {
             body_limit_bytes: 1024 * 1024,
             upload_limit_bytes: 256 * 1024 * 1024,
             upload_idle_timeout_ms: 30_000,
-            upload_timeout_ms: 3_600_000,
+            upload_timeout_ms: 1_800_000,
             max_concurrent_requests: 2_048,
             max_connections: 16_384,
             rate_limit: RateLimitConfig::default(),
@@ -85,9 +85,18 @@ impl Default for RateLimitConfig {
     fn default() -> Self {
         Self {
             enabled: true,
-            anonymous: QuotaConfig { quota: 100, window_seconds: 900 },
-            user: QuotaConfig { quota: 1_000, window_seconds: 60 },
-            stream: QuotaConfig { quota: 300, window_seconds: 60 },
+            anonymous: QuotaConfig {
+                quota: 100,
+                window_seconds: 900,
+            },
+            user: QuotaConfig {
+                quota: 1_000,
+                window_seconds: 60,
+            },
+            stream: QuotaConfig {
+                quota: 300,
+                window_seconds: 60,
+            },
         }
     }
 }
@@ -156,7 +165,11 @@ pub struct HealthConfig {
 
 impl Default for HealthConfig {
     fn default() -> Self {
-        Self { critical: vec!["auth-service".to_owned()], timeout_ms: 2_000, cache_ms: 1_000 }
+        Self {
+            critical: vec!["auth-service".to_owned()],
+            timeout_ms: 2_000,
+            cache_ms: 1_000,
+        }
     }
 }
 
@@ -165,7 +178,10 @@ impl Validate for GatewayConfig {
         let mut problems = Vec::new();
         let mut require = |holds: bool, key: &str, message: &str| {
             if !holds {
-                problems.push(Problem { key: format!("gateway.{key}"), message: message.into() });
+                problems.push(Problem {
+                    key: format!("gateway.{key}"),
+                    message: message.into(),
+                });
             }
         };
         for (value, key) in [
@@ -192,9 +208,17 @@ impl Validate for GatewayConfig {
             (self.max_connections, "max_connections"),
             (self.stream.buffer, "stream.buffer"),
         ] {
-            require((1..=1 << 40).contains(&value), key, "must be more than zero");
+            require(
+                (1..=1 << 40).contains(&value),
+                key,
+                "must be more than zero",
+            );
         }
-        require(self.stream.max_per_user > 0, "stream.max_per_user", "must be more than zero");
+        require(
+            self.stream.max_per_user > 0,
+            "stream.max_per_user",
+            "must be more than zero",
+        );
         for (quota, key) in [
             (self.rate_limit.anonymous, "rate_limit.anonymous"),
             (self.rate_limit.user, "rate_limit.user"),
@@ -224,7 +248,10 @@ impl Validate for GatewayConfig {
             require(
                 crate::clients::SERVICES.contains(&service.as_str()),
                 "health.critical",
-                &format!("`{service}` is none of {}", crate::clients::SERVICES.join(", ")),
+                &format!(
+                    "`{service}` is none of {}",
+                    crate::clients::SERVICES.join(", ")
+                ),
             );
         }
         problems
@@ -233,7 +260,9 @@ impl Validate for GatewayConfig {
 
 /// Whether the text is a scheme and an authority and nothing else.
 fn is_origin(text: &str) -> bool {
-    let Ok(uri) = text.parse::<http::Uri>() else { return false };
+    let Ok(uri) = text.parse::<http::Uri>() else {
+        return false;
+    };
     matches!(uri.scheme_str(), Some("http" | "https"))
         && uri.authority().is_some()
         && !text.ends_with('/')
@@ -259,7 +288,11 @@ mod tests {
         };
         config.rate_limit.user.quota = 0;
         config.health.critical.push("nobody".into());
-        let keys: Vec<_> = config.validate().into_iter().map(|problem| problem.key).collect();
+        let keys: Vec<_> = config
+            .validate()
+            .into_iter()
+            .map(|problem| problem.key)
+            .collect();
         assert_eq!(
             keys,
             [

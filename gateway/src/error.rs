@@ -26,7 +26,11 @@ const REDUCED_CAPACITY: &str =
 
 /// Why a request was not done.
 #[derive(Debug, Clone)]
-pub(crate) struct Failure {
+pub(crate) struct Failure(Box<Inner>);
+
+/// See [`Failure`], which is returned from everywhere and thus small.
+#[derive(Debug, Clone)]
+struct Inner {
     error: Error,
     status: StatusCode,
     problem_type: &'static str,
@@ -37,8 +41,14 @@ pub(crate) struct Failure {
 impl Failure {
     /// A refusal with a status that no error kind stands for.
     pub(crate) fn with_status(status: StatusCode, code: &'static str, detail: &str) -> Self {
-        let kind = if status.is_server_error() { Kind::Internal } else { Kind::InvalidArgument };
-        Self { status, ..Self::from(Error::new(kind, code, detail)) }
+        let kind = if status.is_server_error() {
+            Kind::Internal
+        } else {
+            Kind::InvalidArgument
+        };
+        let mut failure = Self::from(Error::new(kind, code, detail));
+        failure.0.status = status;
+        failure
     }
 
     /// Too many requests under a policy.
@@ -48,22 +58,20 @@ impl Failure {
             "rate_limited",
             format!("the quota of the policy `{policy}` is used up"),
         );
-        Self {
-            problem_type: QUOTA_EXCEEDED,
-            violated_policies: vec![policy.to_owned()],
-            ..Self::from(error.with_retry_after(retry_after))
-        }
+        Self::from(error.with_retry_after(retry_after)).violating(QUOTA_EXCEEDED, policy)
     }
 
     /// More requests at once than we take.
     pub(crate) fn overloaded() -> Self {
         let error = Error::unavailable("overloaded", "too many requests are being worked on")
             .with_retry_after(Duration::from_secs(1));
-        Self {
-            problem_type: REDUCED_CAPACITY,
-            violated_policies: vec!["concurrency".to_owned()],
-            ..Self::from(error)
-        }
+        Self::from(error).violating(REDUCED_CAPACITY, "concurrency")
+    }
+
+    fn violating(mut self, problem_type: &'static str, policy: &str) -> Self {
+        self.0.problem_type = problem_type;
+        self.0.violated_policies = vec![policy.to_owned()];
+        self
     }
 
     /// No credentials at all.
@@ -78,19 +86,26 @@ impl Failure {
 
     /// What went wrong.
     pub(crate) fn error(&self) -> &Error {
-        &self.error
+        &self.0.error
     }
 
     /// The status of the answer.
     #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The same refusal with the fields named as the client knows them.
     pub(crate) fn rename_field(mut self, from: &str, to: &str) -> Self {
-        if self.error.violations().iter().any(|one| one.field == from) {
+        if self
+            .0
+            .error
+            .violations()
+            .iter()
+            .any(|one| one.field == from)
+        {
             let renamed = self
+                .0
                 .error
                 .violations()
                 .iter()
@@ -102,7 +117,7 @@ impl Failure {
                     one
                 })
                 .collect();
-            self.error = Error::invalid(renamed);
+            self.0.error = Error::invalid(renamed);
         }
         self
     }
@@ -110,15 +125,15 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let status = StatusCode::from_u16(error.kind().http())
-            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self {
+        let status =
+            StatusCode::from_u16(error.kind().http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self(Box::new(Inner {
             error,
             status,
             problem_type: ABOUT_BLANK,
             violated_policies: Vec::new(),
             replayed: false,
-        }
+        }))
     }
 }
 
@@ -138,13 +153,15 @@ impl From<tonic::Status> for Failure {
         } else {
             error
         };
-        Self { replayed: status.metadata().contains_key(REPLAYED), ..Self::from(error) }
+        let mut failure = Self::from(error);
+        failure.0.replayed = platform::grpc::is_replayed(status.metadata());
+        failure
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
+        let mut response = self.0.status.into_response();
         response.extensions_mut().insert(Arc::new(self));
         response
     }
@@ -205,11 +222,10 @@ pub(crate) fn render(response: Response, path: &str, request_id: &str) -> Respon
     }
     let failure = match response.extensions().get::<Arc<Failure>>() {
         Some(failure) => Arc::clone(failure),
-        None if status.is_client_error() || status.is_server_error() => {
-            Arc::new(bare(status))
-        }
+        None if status.is_client_error() || status.is_server_error() => Arc::new(bare(status)),
         None => return response,
     };
+    let Failure(failure) = &*failure;
     let error = &failure.error;
     let problem = Problem {
         problem_type: failure.problem_type,
@@ -234,18 +250,23 @@ pub(crate) fn render(response: Response, path: &str, request_id: &str) -> Respon
 
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(CONTENT_LENGTH);
-    parts
-        .headers
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    parts.headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     if let Some(after) = error.retry_after() {
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-        parts.headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        parts
+            .headers
+            .insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
     if status == StatusCode::UNAUTHORIZED {
         parts.headers.insert(WWW_AUTHENTICATE, challenge(error));
     }
     if failure.replayed {
-        parts.headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        parts
+            .headers
+            .insert(REPLAYED, HeaderValue::from_static("true"));
     }
     Response::from_parts(parts, Body::from(body))
 }
@@ -268,14 +289,16 @@ fn challenge(error: &Error) -> HeaderValue {
 fn bare(status: StatusCode) -> Failure {
     let (code, detail) = match status {
         StatusCode::NOT_FOUND => ("not_found", "there is no such route"),
-        StatusCode::METHOD_NOT_ALLOWED => {
-            ("method_not_allowed", "this route does not answer that method")
-        }
+        StatusCode::METHOD_NOT_ALLOWED => (
+            "method_not_allowed",
+            "this route does not answer that method",
+        ),
         StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request took too long to arrive"),
         StatusCode::PAYLOAD_TOO_LARGE => ("payload_too_large", "the body is too large"),
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            ("unsupported_media_type", "the body is of a type that this route does not read")
-        }
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => (
+            "unsupported_media_type",
+            "the body is of a type that this route does not read",
+        ),
         _ if status.is_client_error() => ("bad_request", "the request cannot be read"),
         _ => ("internal", "something went wrong on our side"),
     };
@@ -323,7 +346,10 @@ mod tests {
     #[tokio::test]
     async fn a_replayed_refusal_is_marked() {
         let mut status = tonic::Status::from(Error::conflict("insufficient_funds", "too little"));
-        status.metadata_mut().insert(REPLAYED, tonic::metadata::MetadataValue::from_static("true"));
+        status.metadata_mut().insert(
+            REPLAYED,
+            tonic::metadata::MetadataValue::from_static("true"),
+        );
         let (parts, body) = rendered(Failure::from(status).into_response()).await;
         assert_eq!(parts.status, 409);
         assert_eq!(parts.headers[REPLAYED], "true");
@@ -334,7 +360,12 @@ mod tests {
     async fn a_refused_token_is_challenged() {
         let error = Error::new(Kind::Unauthenticated, "token_expired", "expired");
         let (parts, _) = rendered(Failure::from(error).into_response()).await;
-        assert!(parts.headers[WWW_AUTHENTICATE].to_str().unwrap().contains("invalid_token"));
+        assert!(
+            parts.headers[WWW_AUTHENTICATE]
+                .to_str()
+                .unwrap()
+                .contains("invalid_token")
+        );
         let (parts, _) = rendered(Failure::token_missing().into_response()).await;
         assert_eq!(parts.headers[WWW_AUTHENTICATE], r#"Bearer realm="coffer""#);
     }

@@ -41,7 +41,12 @@ impl FromRequestParts<App> for AuthUser {
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Failure> {
         // The door of every member route puts it there; without it nobody gets in.
-        parts.extensions.get::<Principal>().cloned().map(Self).ok_or_else(Failure::token_missing)
+        parts
+            .extensions
+            .get::<Principal>()
+            .cloned()
+            .map(Self)
+            .ok_or_else(Failure::token_missing)
     }
 }
 
@@ -56,7 +61,10 @@ impl FromRequestParts<App> for Client {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Failure> {
-        let ip = parts.extensions.get::<ClientAddress>().map(|address| address.0.to_string());
+        let ip = parts
+            .extensions
+            .get::<ClientAddress>()
+            .map(|address| address.0.to_string());
         let user_agent = parts
             .headers
             .get(USER_AGENT)
@@ -82,14 +90,14 @@ impl FromRequestParts<App> for IdempotencyKey {
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Failure> {
         let refuse = |what: &str| Failure::from(Error::invalid_field("Idempotency-Key", what));
         let mut values = parts.headers.get_all("idempotency-key").iter();
-        let Some(value) = values.next() else { return Err(refuse("is missing")) };
+        let Some(value) = values.next() else {
+            return Err(refuse("is missing"));
+        };
         if values.next().is_some() {
             return Err(refuse("must stand once only"));
         }
         let bytes = value.as_bytes();
-        if bytes.is_empty()
-            || bytes.len() > LONGEST_KEY
-            || !bytes.iter().all(u8::is_ascii_graphic)
+        if bytes.is_empty() || bytes.len() > LONGEST_KEY || !bytes.iter().all(u8::is_ascii_graphic)
         {
             return Err(refuse("must be 1 to 255 visible ASCII characters"));
         }
@@ -104,7 +112,9 @@ impl FromRequestParts<App> for IfMatch {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Failure> {
-        let Some(value) = parts.headers.get(IF_MATCH) else { return Ok(Self(None)) };
+        let Some(value) = parts.headers.get(IF_MATCH) else {
+            return Ok(Self(None));
+        };
         let text = value.to_str().unwrap_or_default().trim();
         if text == "*" {
             return Ok(Self(None));
@@ -187,7 +197,10 @@ pub(crate) fn require_content_type(
     headers: &http::HeaderMap,
     wanted: &'static str,
 ) -> Result<(), Failure> {
-    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let given = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case(wanted) {
         return Ok(());
@@ -221,7 +234,11 @@ pub(crate) fn broken_body(error: &(dyn std::error::Error + 'static)) -> Failure 
         }
         cause = error.source();
     }
-    Failure::with_status(StatusCode::BAD_REQUEST, "bad_request", "the body ended too early")
+    Failure::with_status(
+        StatusCode::BAD_REQUEST,
+        "bad_request",
+        "the body ended too early",
+    )
 }
 
 /// 201 with a body, marked when the answer was given before.
@@ -233,7 +250,10 @@ pub(crate) struct Created<T> {
 impl<T> Created<T> {
     /// The view of a reply.
     pub(crate) fn from_reply<M>(reply: Reply<M>, view: impl FnOnce(M) -> T) -> Self {
-        Self { body: view(reply.message), replayed: reply.replayed }
+        Self {
+            body: view(reply.message),
+            replayed: reply.replayed,
+        }
     }
 }
 
@@ -241,7 +261,9 @@ impl<T: Serialize> IntoResponse for Created<T> {
     fn into_response(self) -> Response {
         let mut response = (StatusCode::CREATED, axum::Json(self.body)).into_response();
         if self.replayed {
-            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+            response
+                .headers_mut()
+                .insert(REPLAYED, HeaderValue::from_static("true"));
         }
         response
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use platform::Handles;
 use platform::identity::{self, Authenticator};
 use platform::rate_limit::RateLimitStore;
@@ -29,8 +29,8 @@ use tower_http::limit::RequestBodyLimitLayer;
 use utoipa_axum::router::OpenApiRouter;
 
 use app::App;
-use clients::{Clients, SELF};
 pub use clients::Upstreams;
+use clients::{Clients, SELF};
 pub use config::{GatewayConfig, HealthConfig, QuotaConfig, RateLimitConfig, StreamConfig};
 use edge::door::{Class, admit};
 pub use openapi::openapi;
@@ -55,11 +55,22 @@ pub async fn run(
         anyhow::bail!("{}: {}", problem.key, problem.message);
     }
     let authenticator = Authenticator::new(handles.clock.clone(), &handles.keys);
-    identity::follow(SELF, &authenticator, handles.identity.clone(), &handles.tasks);
+    identity::follow(
+        SELF,
+        &authenticator,
+        handles.identity.clone(),
+        &handles.tasks,
+    );
 
     let tokens = authenticator.service_tokens().clone();
     let clients = Clients::new(&upstreams, tokens, handles.clock.clone());
-    let app = App::new(config.clone(), clients, authenticator, limits, handles.tasks.clone());
+    let app = App::new(
+        config.clone(),
+        clients,
+        authenticator,
+        limits,
+        handles.tasks.clone(),
+    );
     let server = server::serve(listener, router(&app), config, handles.tasks.clone());
     handles.tasks.spawn("gateway", server);
     Ok(())
@@ -74,9 +85,18 @@ fn router(app: &App) -> Router {
     let door = |class| from_fn_with_state((app.clone(), class), admit);
     let compression = || CompressionLayer::new().compress_when(SizeAbove::new(COMPRESS_ABOVE));
 
-    let Groups { public, member, upload, stream, open } = routes::groups();
+    let Groups {
+        public,
+        member,
+        upload,
+        stream,
+        open,
+    } = routes::groups();
     // Tokens are never compressed together with text that somebody else may have chosen.
-    let public = plain(public).layer(time_limit()).layer(small).layer(door(Class::Public));
+    let public = plain(public)
+        .layer(time_limit())
+        .layer(small)
+        .layer(door(Class::Public));
     let member = plain(member)
         .layer(time_limit())
         .layer(small)
@@ -86,7 +106,10 @@ fn router(app: &App) -> Router {
         .layer(RequestBodyLimitLayer::new(config.upload_limit_bytes))
         .layer(door(Class::Member));
     let stream = plain(stream).layer(door(Class::Stream));
-    let open = plain(open).layer(time_limit()).layer(small).layer(compression());
+    let open = plain(open)
+        .layer(time_limit())
+        .layer(small)
+        .layer(compression());
 
     let mut router = Router::new()
         .merge(public)
@@ -94,12 +117,14 @@ fn router(app: &App) -> Router {
         .merge(upload)
         .merge(stream)
         .merge(open)
-        .layer(from_fn(edge::refuse_repeated_parameters))
+        .layer(from_fn_with_state(app.clone(), edge::refuse_odd_parameters))
         .layer(from_fn_with_state(app.clone(), edge::shed));
     if !config.cors_allowed_origins.is_empty() {
         router = router.layer(edge::cors(&config.cors_allowed_origins));
     }
-    router.layer(from_fn_with_state(app.clone(), edge::outermost)).with_state(app.clone())
+    router
+        .layer(from_fn_with_state(app.clone(), edge::outermost))
+        .with_state(app.clone())
 }
 
 fn plain(group: OpenApiRouter<App>) -> Router<App> {

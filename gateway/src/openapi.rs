@@ -3,7 +3,10 @@
 //! What each route can answer is known from its kind (a path parameter can name nothing, a body can be too large), so it
 //! is written here once and not at every route.
 
+use std::collections::{HashMap, HashSet};
+
 use bytes::Bytes;
+use http::Method;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
@@ -20,8 +23,17 @@ const BEARER: &str = "bearer";
 
 /// Describes every public route.
 pub fn openapi() -> OpenApi {
-    let Groups { public, member, upload, stream, open } = routes::groups();
-    let mut document = OpenApiBuilder::new().info(info()).components(Some(components())).build();
+    let Groups {
+        public,
+        member,
+        upload,
+        stream,
+        open,
+    } = routes::groups();
+    let mut document = OpenApiBuilder::new()
+        .info(info())
+        .components(Some(components()))
+        .build();
     for (group, class) in [
         (public, Some(Class::Public)),
         (member, Some(Class::Member)),
@@ -44,6 +56,34 @@ pub fn openapi() -> OpenApi {
 pub(crate) fn document() -> Bytes {
     // The document is built of maps and strings only, which always have a JSON form.
     serde_json::to_vec(&openapi()).unwrap_or_default().into()
+}
+
+/// The names of the query parameters that operations take, by method and path.
+pub(crate) type QueryParameters = HashMap<(Method, String), HashSet<String>>;
+
+/// What the document says about query parameters.
+pub(crate) fn query_parameters() -> QueryParameters {
+    let mut known = QueryParameters::new();
+    for (path, item) in &mut openapi().paths.paths {
+        for (method, operation) in operations(item) {
+            let Ok(method) = method.to_ascii_uppercase().parse() else {
+                continue;
+            };
+            let names =
+                operation
+                    .parameters
+                    .iter()
+                    .flatten()
+                    .filter_map(|parameter| match parameter {
+                        RefOr::T(one) if one.parameter_in == ParameterIn::Query => {
+                            Some(one.name.clone())
+                        }
+                        _ => None,
+                    });
+            known.insert((method, path.clone()), names.collect());
+        }
+    }
+    known
 }
 
 /// The operations of a path with the names of their methods.
@@ -74,9 +114,16 @@ fn info() -> Info {
 
 fn components() -> Components {
     let mut components = Components::new();
-    components.schemas.insert(Problem::name().into_owned(), Problem::schema());
-    components.schemas.insert(Violation::name().into_owned(), Violation::schema());
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+    components
+        .schemas
+        .insert(Problem::name().into_owned(), Problem::schema());
+    components
+        .schemas
+        .insert(Violation::name().into_owned(), Violation::schema());
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .build();
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
     components
 }
@@ -94,19 +141,40 @@ fn complete(path: &str, method: &str, operation: &mut Operation, class: Option<C
     let is_keyed = describe_key(operation);
     let is_member = class == Some(Class::Member);
     if is_member {
-        let required: SecurityRequirement = SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, []);
+        let required: SecurityRequirement =
+            SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, []);
         operation.security = Some(vec![required]);
     }
     for (status, applies, description) in [
-        ("400", true, "Malformed, or a field or parameter is invalid; `violations` names each"),
-        ("401", is_member, "The access token is missing, invalid, expired or revoked"),
-        ("404", path.contains("{id}"), "There is no such thing, or it is not yours"),
+        (
+            "400",
+            true,
+            "Malformed, or a field or parameter is invalid; `violations` names each",
+        ),
+        (
+            "401",
+            is_member,
+            "The access token is missing, invalid, expired or revoked",
+        ),
+        (
+            "404",
+            path.contains("{id}"),
+            "There is no such thing, or it is not yours",
+        ),
         ("408", has_body, "The body took too long to arrive"),
         ("409", is_keyed, "Refused by a rule; `code` says which"),
         ("413", has_body, "The body is too large"),
         ("415", has_body, "The body is of another type"),
-        ("422", is_keyed, "The idempotency key was used before with another request"),
-        ("429", class.is_some(), "The quota is used up; see `Retry-After`"),
+        (
+            "422",
+            is_keyed,
+            "The idempotency key was used before with another request",
+        ),
+        (
+            "429",
+            class.is_some(),
+            "The quota is used up; see `Retry-After`",
+        ),
         ("500", true, "A fault of ours"),
         ("503", true, "Not at the moment; see `Retry-After`"),
     ] {
@@ -180,8 +248,10 @@ mod tests {
         let document = json();
         assert_eq!(document["openapi"], "3.1.0");
         let operations = each_operation(&document);
-        let ids: BTreeSet<_> =
-            operations.iter().map(|(.., op)| op["operationId"].as_str().unwrap()).collect();
+        let ids: BTreeSet<_> = operations
+            .iter()
+            .map(|(.., op)| op["operationId"].as_str().unwrap())
+            .collect();
         assert_eq!(ids.len(), operations.len());
     }
 
@@ -215,7 +285,10 @@ mod tests {
             for (status, response) in responses {
                 if status.starts_with(['4', '5']) && path != "/health/ready" {
                     let schema = &response["content"]["application/problem+json"]["schema"];
-                    assert_eq!(schema["$ref"], "#/components/schemas/Problem", "{name} {status}");
+                    assert_eq!(
+                        schema["$ref"], "#/components/schemas/Problem",
+                        "{name} {status}"
+                    );
                 }
             }
             let is_secured = operation["security"].is_array();
@@ -232,7 +305,8 @@ mod tests {
             .into_iter()
             .filter(|(.., operation)| {
                 operation["parameters"].as_array().is_some_and(|all| {
-                    all.iter().any(|one| one["name"] == "Idempotency-Key" && one["required"] == true)
+                    all.iter()
+                        .any(|one| one["name"] == "Idempotency-Key" && one["required"] == true)
                 })
             })
             .map(|(path, method, _)| format!("{method} {path}"))

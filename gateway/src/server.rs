@@ -36,7 +36,9 @@ pub(crate) async fn serve(
     config: GatewayConfig,
     tasks: Tasks,
 ) {
-    let places = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
+    let places = Arc::new(Semaphore::new(
+        config.max_connections.min(Semaphore::MAX_PERMITS),
+    ));
     let stop = tasks.token();
     loop {
         let next = async {
@@ -50,8 +52,12 @@ pub(crate) async fn serve(
                 }
             }
         };
-        let Some(Some(accepted)) = stop.run_until_cancelled(next).await else { return };
-        let Some((socket, address, place)) = accepted else { continue };
+        let Some(Some(accepted)) = stop.run_until_cancelled(next).await else {
+            return;
+        };
+        let Some((socket, address, place)) = accepted else {
+            continue;
+        };
         let connection = Connection {
             peer: peer(address, place),
             router: router.clone(),
@@ -63,7 +69,10 @@ pub(crate) async fn serve(
 }
 
 fn peer(address: std::net::SocketAddr, place: OwnedSemaphorePermit) -> Peer {
-    Peer { address, place: Arc::new(place) }
+    Peer {
+        address,
+        place: Arc::new(place),
+    }
 }
 
 struct Connection {
@@ -79,7 +88,12 @@ impl Connection {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let Self { peer, router, header_timeout, tasks } = self;
+        let Self {
+            peer,
+            router,
+            header_timeout,
+            tasks,
+        } = self;
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
             let mut router = router.clone();

@@ -1,7 +1,9 @@
 //! Passes an upload on to a service while it arrives, and never lets half of one look like a whole.
 //!
 //! To the service the end of the stream means that everything is there. So when the client goes away, stalls or sends too
-//! much, the stream must break and not end: [`Breakable`] resets it.
+//! much, the stream must break and not end. Dropping the call is not enough: that cancels it, and tonic shows a cancelled
+//! stream to its reader as one that has ended. [`Breakable`] makes the body fail, which resets the stream as an error; and
+//! a task of its own keeps the call until that has happened, even if the handler is dropped.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,13 +15,16 @@ use bytes::Bytes;
 use futures::{FutureExt, Stream, stream};
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame};
+use platform::Error;
 use platform::grpc::client::GrpcChannel;
 use proto::scheduler::v1::scheduler_client::SchedulerClient;
 use proto::scheduler::v1::upload_sms_recipients_request::Part;
 use proto::scheduler::v1::{RecipientReport, UploadSmsRecipientsRequest};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tonic::Status;
 use tower::Service;
+use tracing::Instrument;
 
 use crate::app::App;
 use crate::error::Failure;
@@ -27,6 +32,8 @@ use crate::extract::{AuthUser, body_too_slow, broken_body};
 
 /// Bytes in one message, at most.
 const CHUNK: usize = 1024 * 1024;
+/// Time that the service has after the last byte may have come.
+const GRACE: Duration = Duration::from_secs(60);
 
 /// Sends a body to scheduler-service as the recipients of a schedule.
 ///
@@ -38,59 +45,81 @@ pub(crate) async fn recipients(
     schedule_id: String,
     body: Body,
 ) -> Result<Option<RecipientReport>, Failure> {
-    let idle = Duration::from_millis(app.config.upload_idle_timeout_ms);
-    let (fault, mut faulted) = oneshot::channel();
-    // Dropped when this function returns, in whatever way: that breaks the stream unless it has ended.
-    let (_whole, broken) = oneshot::channel();
-    let channel = Breakable { inner: app.clients.scheduler_channel(), broken: Some(broken) };
-    let mut request = user.request(parts(schedule_id, body, idle, fault));
-    request.set_timeout(Duration::from_millis(app.config.upload_timeout_ms));
-
-    let mut scheduler = SchedulerClient::new(channel);
-    let upload = scheduler.upload_sms_recipients(request);
+    let limit = Duration::from_millis(app.config.upload_timeout_ms);
+    let (fault, faulted) = oneshot::channel();
+    let (alive, broken) = oneshot::channel();
+    // Dropped with this function, in whatever way: that breaks the stream unless it has ended.
+    let (_wanted, abandoned) = oneshot::channel();
+    let (answer, answered) = oneshot::channel();
+    let source = Source {
+        schedule_id: Some(schedule_id),
+        body,
+        rest: Bytes::new(),
+        idle: Duration::from_millis(app.config.upload_idle_timeout_ms),
+        deadline: Instant::now() + limit,
+        fault: Some(fault),
+        alive: Some(alive),
+    };
+    let channel = app.clients.scheduler_channel();
+    let ends = Some(Ends {
+        broken: Some(broken),
+        abandoned,
+    });
+    let mut scheduler = SchedulerClient::new(Breakable {
+        inner: channel,
+        ends,
+    });
+    let mut request = user.request(source.into_stream());
+    request.set_timeout(limit + GRACE);
+    let upload = async move {
+        // Nobody waits any more when the handler was dropped.
+        let _ = answer.send(scheduler.upload_sms_recipients(request).await);
+    };
+    app.tasks.spawn("gateway-upload", upload.in_current_span());
     tokio::select! {
         biased;
-        Ok(failure) = &mut faulted => Err(failure),
-        reply = upload => Ok(reply?.into_inner().report),
+        Ok(failure) = faulted => Err(failure),
+        answer = answered => match answer {
+            Ok(reply) => Ok(reply?.into_inner().report),
+            Err(_) => Err(Error::internal(anyhow::anyhow!("the upload panicked")).into()),
+        },
     }
 }
 
+/// A body on its way to a service.
 struct Source {
     schedule_id: Option<String>,
     body: Body,
     rest: Bytes,
     idle: Duration,
+    deadline: Instant,
     fault: Option<oneshot::Sender<Failure>>,
-}
-
-/// The messages of an upload. Ends only when the body has come to its end; after a fault it is silent for ever.
-fn parts(
-    schedule_id: String,
-    body: Body,
-    idle: Duration,
-    fault: oneshot::Sender<Failure>,
-) -> impl Stream<Item = UploadSmsRecipientsRequest> + Send + 'static {
-    let source = Source {
-        schedule_id: Some(schedule_id),
-        body,
-        rest: Bytes::new(),
-        idle,
-        fault: Some(fault),
-    };
-    stream::unfold(source, |mut source| async move {
-        let part = match source.schedule_id.take() {
-            Some(id) => Part::ScheduleId(id),
-            None => Part::Chunk(source.next_chunk().await?.into()),
-        };
-        Some((UploadSmsRecipientsRequest { part: Some(part) }, source))
-    })
+    alive: Option<oneshot::Sender<Whole>>,
 }
 
 impl Source {
+    /// The messages of the upload. Ends only when the body has come to its end; after a fault it is silent for ever.
+    fn into_stream(self) -> impl Stream<Item = UploadSmsRecipientsRequest> + Send + 'static {
+        stream::unfold(self, |mut source| async move {
+            let part = match source.schedule_id.take() {
+                Some(id) => Part::ScheduleId(id),
+                None => Part::Chunk(source.next_chunk().await?.into()),
+            };
+            Some((UploadSmsRecipientsRequest { part: Some(part) }, source))
+        })
+    }
+
     async fn next_chunk(&mut self) -> Option<Bytes> {
         while self.rest.is_empty() {
-            let failure = match tokio::time::timeout(self.idle, self.body.frame()).await {
-                Ok(None) => return None,
+            let until = self.deadline.min(Instant::now() + self.idle);
+            let failure = match tokio::time::timeout_at(until, self.body.frame()).await {
+                Ok(None) => {
+                    if let Some(alive) = self.alive.take() {
+                        // Nobody reads the stream any more when this fails.
+                        let _ = alive.send(Whole);
+                    }
+                    return None;
+                }
                 Ok(Some(Ok(frame))) => {
                     self.rest = frame.into_data().unwrap_or_default();
                     continue;
@@ -109,14 +138,26 @@ impl Source {
             // Nobody listens any more: then the call is over anyway.
             let _ = fault.send(failure);
         }
+        self.alive = None;
         std::future::pending().await
     }
 }
 
-/// A channel whose one call is reset when the other end of `broken` is dropped.
+/// That everything has been read.
+struct Whole;
+
+/// What breaks an upload when its other end is dropped.
+struct Ends {
+    /// Held by the source of the messages, until a fault. Gone once everything has been read.
+    broken: Option<oneshot::Receiver<Whole>>,
+    /// Held by the handler.
+    abandoned: oneshot::Receiver<Infallible>,
+}
+
+/// A channel whose one call breaks with its [`Ends`].
 struct Breakable {
     inner: GrpcChannel,
-    broken: Option<oneshot::Receiver<Infallible>>,
+    ends: Option<Ends>,
 }
 
 impl Service<http::Request<tonic::body::Body>> for Breakable {
@@ -129,9 +170,9 @@ impl Service<http::Request<tonic::body::Body>> for Breakable {
     }
 
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
-        let broken = self.broken.take();
-        self.inner.call(request.map(|inner| match broken {
-            Some(broken) => tonic::body::Body::new(BreakableBody { inner, broken }),
+        let ends = self.ends.take();
+        self.inner.call(request.map(|inner| match ends {
+            Some(ends) => tonic::body::Body::new(BreakableBody { inner, ends }),
             None => inner,
         }))
     }
@@ -139,7 +180,7 @@ impl Service<http::Request<tonic::body::Body>> for Breakable {
 
 struct BreakableBody {
     inner: tonic::body::Body,
-    broken: oneshot::Receiver<Infallible>,
+    ends: Ends,
 }
 
 impl HttpBody for BreakableBody {
@@ -150,8 +191,18 @@ impl HttpBody for BreakableBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.broken.poll_unpin(cx).is_ready() {
-            return Poll::Ready(Some(Err(Status::cancelled("the upload broke off"))));
+        let Ends { broken, abandoned } = &mut self.ends;
+        let source = broken.as_mut().map(|broken| broken.poll_unpin(cx));
+        let is_broken = match source {
+            Some(Poll::Ready(Ok(Whole))) => {
+                *broken = None;
+                false
+            }
+            Some(Poll::Ready(Err(_))) => true,
+            Some(Poll::Pending) | None => false,
+        };
+        if is_broken || abandoned.poll_unpin(cx).is_ready() {
+            return Poll::Ready(Some(Err(Status::internal("the upload broke off"))));
         }
         Pin::new(&mut self.inner).poll_frame(cx)
     }

@@ -35,15 +35,24 @@ pub(super) struct Wrong {
 
 impl Wrong {
     fn here(what: What) -> Self {
-        Self { parts: Vec::new(), what }
+        Self {
+            parts: Vec::new(),
+            what,
+        }
     }
 
     fn field(name: &str, what: What) -> Self {
-        Self { parts: vec![Part::Key(name.to_owned())], what }
+        Self {
+            parts: vec![Part::Key(name.to_owned())],
+            what,
+        }
     }
 
     fn expected(expected: &dyn Expected) -> Self {
-        Self::here(What::Invalid(format!("must be {}", in_words(&expected.to_string()))))
+        Self::here(What::Invalid(format!(
+            "must be {}",
+            in_words(&expected.to_string())
+        )))
     }
 
     fn under(mut self, part: Part) -> Self {
@@ -61,7 +70,11 @@ impl Wrong {
                 Part::Index(index) => path.push_str(&format!("[{index}]")),
             }
         }
-        if path.is_empty() { "body".to_owned() } else { path }
+        if path.is_empty() {
+            "body".to_owned()
+        } else {
+            path
+        }
     }
 
     pub(super) fn description(&self) -> String {
@@ -118,7 +131,10 @@ impl de::Error for Wrong {
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
-        Self::here(What::Invalid(format!("must be one of {}", expected.join(", "))))
+        Self::here(What::Invalid(format!(
+            "must be one of {}",
+            expected.join(", ")
+        )))
     }
 
     fn unknown_field(field: &str, _: &'static [&'static str]) -> Self {
@@ -229,7 +245,10 @@ impl<'de> Deserializer<'de> for De<'de> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match self.0 {
             Node::List(items) => visitor.visit_seq(Items { items, next: 0 }),
-            Node::Repaired(_) => visitor.visit_seq(Items { items: &[], next: 0 }),
+            Node::Repaired(_) => visitor.visit_seq(Items {
+                items: &[],
+                next: 0,
+            }),
             _ => Err(self.refuse(&visitor)),
         }
     }
@@ -237,7 +256,10 @@ impl<'de> Deserializer<'de> for De<'de> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match self.0 {
             Node::Map(entries) => visitor.visit_map(Entries { entries, next: 0 }),
-            Node::Repaired(_) => visitor.visit_map(Entries { entries: &[], next: 0 }),
+            Node::Repaired(_) => visitor.visit_map(Entries {
+                entries: &[],
+                next: 0,
+            }),
             _ => Err(self.refuse(&visitor)),
         }
     }
@@ -249,7 +271,11 @@ impl<'de> Deserializer<'de> for De<'de> {
         visitor: V,
     ) -> Result<V::Value, Wrong> {
         match self.0 {
-            Node::Repaired(_) => visitor.visit_map(AllRepaired { node: self.0, fields, next: 0 }),
+            Node::Repaired(_) => visitor.visit_map(AllRepaired {
+                node: self.0,
+                fields,
+                next: 0,
+            }),
             _ => self.deserialize_map(visitor),
         }
     }
@@ -265,7 +291,10 @@ impl<'de> Deserializer<'de> for De<'de> {
             Node::Repaired(_) => {
                 visitor.visit_enum(Variant(variants.first().copied().unwrap_or_default()))
             }
-            _ => Err(Wrong::here(What::Invalid(format!("must be one of {}", variants.join(", "))))),
+            _ => Err(Wrong::here(What::Invalid(format!(
+                "must be one of {}",
+                variants.join(", ")
+            )))),
         }
     }
 
@@ -290,10 +319,14 @@ impl<'de> SeqAccess<'de> for Items<'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Wrong> {
-        let Some(node) = self.items.get(self.next) else { return Ok(None) };
+        let Some(node) = self.items.get(self.next) else {
+            return Ok(None);
+        };
         let index = self.next;
         self.next += 1;
-        seed.deserialize(De(node)).map(Some).map_err(|wrong| wrong.under(Part::Index(index)))
+        seed.deserialize(De(node))
+            .map(Some)
+            .map_err(|wrong| wrong.under(Part::Index(index)))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -313,7 +346,9 @@ impl<'de> MapAccess<'de> for Entries<'de> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Wrong> {
-        let Some((key, _)) = self.entries.get(self.next) else { return Ok(None) };
+        let Some((key, _)) = self.entries.get(self.next) else {
+            return Ok(None);
+        };
         let key: StrDeserializer<'_, Wrong> = key.as_str().into_deserializer();
         seed.deserialize(key).map(Some)
     }
@@ -323,7 +358,8 @@ impl<'de> MapAccess<'de> for Entries<'de> {
             return Err(de::Error::custom("a value without a key"));
         };
         self.next += 1;
-        seed.deserialize(De(node)).map_err(|wrong| wrong.under(Part::Key(key.clone())))
+        seed.deserialize(De(node))
+            .map_err(|wrong| wrong.under(Part::Key(key.clone())))
     }
 }
 
@@ -341,7 +377,9 @@ impl<'de> MapAccess<'de> for AllRepaired<'de> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Wrong> {
-        let Some(field) = self.fields.get(self.next) else { return Ok(None) };
+        let Some(field) = self.fields.get(self.next) else {
+            return Ok(None);
+        };
         let key: StrDeserializer<'_, Wrong> = (*field).into_deserializer();
         seed.deserialize(key).map(Some)
     }
@@ -349,7 +387,10 @@ impl<'de> MapAccess<'de> for AllRepaired<'de> {
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Wrong> {
         self.next += 1;
         // What stands in a part that was found wrong is not looked at again.
-        seed.deserialize(De(self.node)).map_err(|wrong| Wrong { parts: Vec::new(), ..wrong })
+        seed.deserialize(De(self.node)).map_err(|wrong| Wrong {
+            parts: Vec::new(),
+            ..wrong
+        })
     }
 }
 
@@ -384,7 +425,11 @@ impl<'de> VariantAccess<'de> for Variant<'de> {
         Err(de::Error::custom("must be text"))
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], _: V) -> Result<V::Value, Wrong> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Wrong> {
         Err(de::Error::custom("must be text"))
     }
 }

@@ -32,7 +32,12 @@ pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 /// # Errors
 /// `invalid_argument` with every parameter that is missing, unknown, twice there or of a wrong shape.
 pub(crate) fn query<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Error> {
-    typed(Node::Map(pairs.into_iter().map(|(name, value)| (name, Node::Word(value))).collect()))
+    typed(Node::Map(
+        pairs
+            .into_iter()
+            .map(|(name, value)| (name, Node::Word(value)))
+            .collect(),
+    ))
 }
 
 fn typed<T: DeserializeOwned>(mut node: Node) -> Result<T, Error> {
@@ -55,10 +60,14 @@ fn typed<T: DeserializeOwned>(mut node: Node) -> Result<T, Error> {
 
 /// Makes the part of the tree that was refused fit anything. False when nothing more can be done.
 fn repair(root: &mut Node, wrong: &Wrong) -> bool {
-    let Some((last, parents)) = wrong.parts.split_last() else { return false };
+    let Some((last, parents)) = wrong.parts.split_last() else {
+        return false;
+    };
     let mut node = root;
     for part in parents {
-        let Some(child) = node.child(part) else { return false };
+        let Some(child) = node.child(part) else {
+            return false;
+        };
         node = child;
     }
     match (last, &wrong.what) {
@@ -106,7 +115,11 @@ mod tests {
 
     fn fields(body: &str) -> Vec<String> {
         let error = json::<Payment>(body.as_bytes()).unwrap_err();
-        error.violations().iter().map(|one| one.field.clone()).collect()
+        error
+            .violations()
+            .iter()
+            .map(|one| one.field.clone())
+            .collect()
     }
 
     #[test]
@@ -116,7 +129,13 @@ mod tests {
                 "flag":true,"delivery":"body","list":["a"]}}"#
         );
         let payment: Payment = json(body.as_bytes()).unwrap();
-        assert_eq!(payment.amount, Money { amount_minor: -5, currency: "INR".into() });
+        assert_eq!(
+            payment.amount,
+            Money {
+                amount_minor: -5,
+                currency: "INR".into()
+            }
+        );
         assert_eq!(payment.note, None);
         assert_eq!(payment.list, ["a"]);
         assert_eq!(payment.delivery, Some(Delivery::Body));
@@ -149,11 +168,16 @@ mod tests {
 
     #[test]
     fn amounts_are_whole_and_bounded() {
-        for amount in ["1.0", "1e3", "9223372036854775808", "99999999999999999999999", "\"5\"", "1e400"]
-        {
-            let body = format!(
-                r#"{{"id":"{ID}","amount":{{"amount_minor":{amount},"currency":"INR"}}}}"#
-            );
+        for amount in [
+            "1.0",
+            "1e3",
+            "9223372036854775808",
+            "99999999999999999999999",
+            "\"5\"",
+            "1e400",
+        ] {
+            let body =
+                format!(r#"{{"id":"{ID}","amount":{{"amount_minor":{amount},"currency":"INR"}}}}"#);
             assert_eq!(fields(&body), ["amount.amount_minor"], "{amount}");
         }
     }
@@ -169,13 +193,24 @@ mod tests {
     #[test]
     fn a_list_does_not_pass_for_an_object() {
         assert_eq!(fields(r#"["a"]"#), ["body"]);
-        assert_eq!(fields(&format!(r#"{{"id":"{ID}","amount":[1,"INR"]}}"#)), ["amount"]);
+        assert_eq!(
+            fields(&format!(r#"{{"id":"{ID}","amount":[1,"INR"]}}"#)),
+            ["amount"]
+        );
     }
 
     #[test]
     fn what_is_not_json_is_refused() {
         let deep = "[".repeat(100_000);
-        for body in ["", "{", "nul", "{} {}", "\u{feff}{}", "{'a':1}", deep.as_str()] {
+        for body in [
+            "",
+            "{",
+            "nul",
+            "{} {}",
+            "\u{feff}{}",
+            "{'a':1}",
+            deep.as_str(),
+        ] {
             assert_eq!(fields(body), ["body"], "{}", &body[..body.len().min(10)]);
         }
         assert_eq!(fields(r#"{"note": "unfinished"#), ["note"]);
@@ -196,20 +231,40 @@ mod tests {
     }
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+            .collect()
     }
 
     #[test]
     fn query_parameters_are_read_as_what_they_should_be() {
-        let filter: Filter = query(pairs(&[("limit", "20"), ("unread", "true"), ("q", "5")])).unwrap();
-        assert_eq!(filter, Filter { limit: Some(20), unread: Some(true), q: "5".into() });
+        let filter: Filter =
+            query(pairs(&[("limit", "20"), ("unread", "true"), ("q", "5")])).unwrap();
+        assert_eq!(
+            filter,
+            Filter {
+                limit: Some(20),
+                unread: Some(true),
+                q: "5".into()
+            }
+        );
     }
 
     #[test]
     fn bad_query_parameters_are_all_named() {
-        let bad = pairs(&[("limit", "ten"), ("unread", "1"), ("x", "y"), ("limit", "2")]);
+        let bad = pairs(&[
+            ("limit", "ten"),
+            ("unread", "1"),
+            ("x", "y"),
+            ("limit", "2"),
+        ]);
         let error = query::<Filter>(bad).unwrap_err();
-        let mut named: Vec<_> = error.violations().iter().map(|one| one.field.as_str()).collect();
+        let mut named: Vec<_> = error
+            .violations()
+            .iter()
+            .map(|one| one.field.as_str())
+            .collect();
         named.sort_unstable();
         assert_eq!(named, ["limit", "q", "unread", "x"]);
     }

@@ -14,8 +14,11 @@ const MAX_NODES: usize = 65_536;
 /// Longest path that is told, in bytes: its keys are of the client's choice.
 const LONGEST_PATH: usize = 256;
 /// Texts that stand for one that was found wrong: plain text, an id, a time.
-pub(super) const STAND_INS: [&str; 3] =
-    ["", "00000000-0000-0000-0000-000000000000", "1970-01-01T00:00:00Z"];
+pub(super) const STAND_INS: [&str; 3] = [
+    "",
+    "00000000-0000-0000-0000-000000000000",
+    "1970-01-01T00:00:00Z",
+];
 
 /// A value as it was written, with repeated keys kept.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +53,8 @@ impl Node {
             let field = if is_field { path } else { "body" };
             Error::invalid_field(field, explain(&error, left.get() == 0))
         })?;
-        json.end().map_err(|error| Error::invalid_field("body", explain(&error, false)))?;
+        json.end()
+            .map_err(|error| Error::invalid_field("body", explain(&error, false)))?;
         Ok(node)
     }
 
@@ -66,9 +70,10 @@ impl Node {
 
     pub(super) fn child(&mut self, part: &Part) -> Option<&mut Node> {
         match (self, part) {
-            (Self::Map(entries), Part::Key(key)) => {
-                entries.iter_mut().find(|(name, _)| name == key).map(|(_, node)| node)
-            }
+            (Self::Map(entries), Part::Key(key)) => entries
+                .iter_mut()
+                .find(|(name, _)| name == key)
+                .map(|(_, node)| node),
             (Self::List(items), Part::Index(index)) => items.get_mut(*index),
             _ => None,
         }

@@ -27,11 +27,15 @@ impl Network {
     fn contains(self, other: IpAddr) -> bool {
         match (self.address, other.to_canonical()) {
             (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                let mask = u32::MAX
+                    .checked_shl(32 - u32::from(self.prefix))
+                    .unwrap_or(0);
                 ours.to_bits() & mask == theirs.to_bits() & mask
             }
             (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                let mask = u128::MAX
+                    .checked_shl(128 - u32::from(self.prefix))
+                    .unwrap_or(0);
                 ours.to_bits() & mask == theirs.to_bits() & mask
             }
             _ => false,
@@ -53,7 +57,9 @@ pub(crate) fn resolve(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) ->
         .map(|line| line.to_str().unwrap_or("unreadable"))
         .collect();
     for entry in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-        let Ok(address) = entry.trim().parse::<IpAddr>() else { break };
+        let Ok(address) = entry.trim().parse::<IpAddr>() else {
+            break;
+        };
         client = address.to_canonical();
         if !is_trusted(client) {
             break;
@@ -82,28 +88,46 @@ mod tests {
         for line in forwarded {
             headers.append("x-forwarded-for", http::HeaderValue::from_static(line));
         }
-        let trusted: Vec<_> = trusted.iter().map(|one| Network::parse(one).unwrap()).collect();
+        let trusted: Vec<_> = trusted
+            .iter()
+            .map(|one| Network::parse(one).unwrap())
+            .collect();
         resolve(peer.parse().unwrap(), &headers, &trusted).to_string()
     }
 
     #[test]
     fn a_stranger_cannot_choose_an_address() {
-        assert_eq!(seen("203.0.113.9", &["198.51.100.1"], &["10.0.0.0/8"]), "203.0.113.9");
+        assert_eq!(
+            seen("203.0.113.9", &["198.51.100.1"], &["10.0.0.0/8"]),
+            "203.0.113.9"
+        );
         assert_eq!(seen("203.0.113.9", &["198.51.100.1"], &[]), "203.0.113.9");
     }
 
     #[test]
     fn behind_a_proxy_the_last_untrusted_hop_is_the_client() {
         let trusted = &["10.0.0.0/8", "::1"];
-        assert_eq!(seen("10.1.1.1", &["1.1.1.1, 203.0.113.9, 10.2.2.2"], trusted), "203.0.113.9");
-        assert_eq!(seen("10.1.1.1", &["1.1.1.1", "203.0.113.9"], trusted), "203.0.113.9");
-        assert_eq!(seen("::ffff:10.1.1.1", &["2001:db8::1"], trusted), "2001:db8::1");
+        assert_eq!(
+            seen("10.1.1.1", &["1.1.1.1, 203.0.113.9, 10.2.2.2"], trusted),
+            "203.0.113.9"
+        );
+        assert_eq!(
+            seen("10.1.1.1", &["1.1.1.1", "203.0.113.9"], trusted),
+            "203.0.113.9"
+        );
+        assert_eq!(
+            seen("::ffff:10.1.1.1", &["2001:db8::1"], trusted),
+            "2001:db8::1"
+        );
         assert_eq!(seen("10.1.1.1", &[], trusted), "10.1.1.1");
     }
 
     #[test]
     fn an_unreadable_entry_hides_nobody() {
-        assert_eq!(seen("10.1.1.1", &["203.0.113.9, nonsense"], &["10.0.0.0/8"]), "10.1.1.1");
+        assert_eq!(
+            seen("10.1.1.1", &["203.0.113.9, nonsense"], &["10.0.0.0/8"]),
+            "10.1.1.1"
+        );
     }
 
     #[test]
@@ -116,8 +140,19 @@ mod tests {
 
     #[test]
     fn networks_are_read_strictly() {
-        assert!(Network::parse("0.0.0.0/0").unwrap().contains("8.8.8.8".parse().unwrap()));
-        for bad in ["", "10.0.0.0/33", "10.0.0", "::/129", "10.0.0.0/-1", "host/8"] {
+        assert!(
+            Network::parse("0.0.0.0/0")
+                .unwrap()
+                .contains("8.8.8.8".parse().unwrap())
+        );
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0",
+            "::/129",
+            "10.0.0.0/-1",
+            "host/8",
+        ] {
             assert_eq!(Network::parse(bad), None, "{bad}");
         }
     }

@@ -36,7 +36,10 @@ pub(crate) async fn admit(
         Class::Member => Some(authenticate(&app, request.method(), request.headers())),
         Class::Public | Class::Stream => None,
     };
-    let bucket = request.extensions().get::<ClientAddress>().map(|address| bucket(address.0));
+    let bucket = request
+        .extensions()
+        .get::<ClientAddress>()
+        .map(|address| bucket(address.0));
     let counted = Counted {
         class,
         caller: caller.as_ref(),
@@ -51,8 +54,7 @@ pub(crate) async fn admit(
     let mut response = match (refusal, caller) {
         (Some(refusal), _) | (None, Some(Err(refusal))) => refusal.into_response(),
         (None, Some(Ok(principal))) => {
-            tracing::Span::current()
-                .record("user.id", tracing::field::display(principal.user_id));
+            tracing::Span::current().record("user.id", tracing::field::display(principal.user_id));
             request.extensions_mut().insert(principal);
             next.run(request).await
         }
@@ -89,9 +91,12 @@ fn authenticate(app: &App, method: &Method, headers: &HeaderMap) -> Result<Princ
 pub(crate) fn user(app: &App, token: &str) -> Result<Principal, Failure> {
     match app.door.authenticator.authenticate(token)? {
         Caller::User(principal) => Ok(principal),
-        Caller::Service(_) => {
-            Err(Error::new(Kind::Unauthenticated, "token_invalid", "the token is not valid").into())
-        }
+        Caller::Service(_) => Err(Error::new(
+            Kind::Unauthenticated,
+            "token_invalid",
+            "the token is not valid",
+        )
+        .into()),
     }
 }
 
@@ -108,13 +113,27 @@ impl Counted<'_> {
         let limits = &app.door.limits;
         match (self.class, self.caller) {
             (_, Some(Ok(principal))) => {
-                let outage = if self.is_safe { Outage::Open } else { Outage::Closed };
-                limits.take(&limits.user, &principal.user_id.to_string(), outage).await
+                let outage = if self.is_safe {
+                    Outage::Open
+                } else {
+                    Outage::Closed
+                };
+                limits
+                    .take(&limits.user, &principal.user_id.to_string(), outage)
+                    .await
             }
             // Nobody pays for our not being able to check the token.
             (_, Some(Err(failure))) if failure.error().kind() == Kind::Unavailable => Ok(None),
-            (Class::Stream, _) => limits.take(&limits.stream, &self.bucket, Outage::Local).await,
-            _ => limits.take(&limits.anonymous, &self.bucket, Outage::Local).await,
+            (Class::Stream, _) => {
+                limits
+                    .take(&limits.stream, &self.bucket, Outage::Local)
+                    .await
+            }
+            _ => {
+                limits
+                    .take(&limits.anonymous, &self.bucket, Outage::Local)
+                    .await
+            }
         }
     }
 }

@@ -104,10 +104,23 @@ impl Standing {
 
     /// Writes `RateLimit-Policy` and `RateLimit`.
     pub(crate) fn tell(&self, headers: &mut HeaderMap) {
-        let Self { name, quota, window, decision } = self;
-        let more = if decision.remaining == 0 { decision.retry_after } else { decision.reset_after };
+        let Self {
+            name,
+            quota,
+            window,
+            decision,
+        } = self;
+        let more = if decision.remaining == 0 {
+            decision.retry_after
+        } else {
+            decision.reset_after
+        };
         let policy = format!("\"{name}\";q={quota};w={}", window.as_secs());
-        let limit = format!("\"{name}\";r={};t={}", decision.remaining, whole_seconds(more));
+        let limit = format!(
+            "\"{name}\";r={};t={}",
+            decision.remaining,
+            whole_seconds(more)
+        );
         for (field, value) in [("ratelimit-policy", policy), ("ratelimit", limit)] {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.insert(field, value);
@@ -139,14 +152,35 @@ mod tests {
 
     #[tokio::test]
     async fn without_the_store_each_class_has_its_rule() {
-        let limits =
-            Limits::new(&RateLimitConfig::default(), Arc::new(Away), SystemClock::shared());
-        let policy = Policy { name: "x".into(), quota: 1, window: Duration::from_secs(60) };
-        assert!(limits.take(&policy, "a", Outage::Open).await.unwrap().is_none());
+        let limits = Limits::new(
+            &RateLimitConfig::default(),
+            Arc::new(Away),
+            SystemClock::shared(),
+        );
+        let policy = Policy {
+            name: "x".into(),
+            quota: 1,
+            window: Duration::from_secs(60),
+        };
+        assert!(
+            limits
+                .take(&policy, "a", Outage::Open)
+                .await
+                .unwrap()
+                .is_none()
+        );
         assert!(limits.take(&policy, "a", Outage::Closed).await.is_err());
-        let first = limits.take(&policy, "a", Outage::Local).await.unwrap().unwrap();
+        let first = limits
+            .take(&policy, "a", Outage::Local)
+            .await
+            .unwrap()
+            .unwrap();
         assert!(first.refusal().is_none());
-        let second = limits.take(&policy, "a", Outage::Local).await.unwrap().unwrap();
+        let second = limits
+            .take(&policy, "a", Outage::Local)
+            .await
+            .unwrap()
+            .unwrap();
         assert!(second.refusal().is_some());
     }
 

@@ -1,7 +1,7 @@
 //! What happens to every request before and after its handler.
 //!
 //! From the outside in: [`outermost`] (request id, trace, panics, problem documents, security headers), CORS, [`shed`],
-//! [`refuse_repeated_parameters`]; then by group of routes compression, the [`door`], the body limit and the
+//! [`refuse_odd_parameters`]; then by group of routes compression, the [`door`], the body limit and the
 //! [`time_limit`].
 
 pub(crate) mod client_address;
@@ -9,6 +9,7 @@ pub(crate) mod door;
 pub(crate) mod limits;
 mod request_id;
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -49,7 +50,11 @@ pub(crate) struct Peer {
 }
 
 /// Gives the request an id and a span, and turns whatever comes back into an answer that may leave the house.
-pub(crate) async fn outermost(State(app): State<App>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn outermost(
+    State(app): State<App>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let id = request_id::of(request.headers(), app.clock().now());
     let path = request.uri().path().to_owned();
     let is_versioned = path.starts_with("/v1/");
@@ -78,7 +83,10 @@ pub(crate) async fn outermost(State(app): State<App>, mut request: Request, next
 }
 
 fn span_of(request: &Request, id: &str) -> Span {
-    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str);
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("unknown", MatchedPath::as_str);
     let span = tracing::info_span!(
         "request",
         otel.name = format!("{} {route}", request.method()),
@@ -89,7 +97,11 @@ fn span_of(request: &Request, id: &str) -> Span {
         request.id = id,
         user.id = field::Empty,
     );
-    if let Some(Ok(parent)) = request.headers().get("traceparent").map(HeaderValue::to_str) {
+    if let Some(Ok(parent)) = request
+        .headers()
+        .get("traceparent")
+        .map(HeaderValue::to_str)
+    {
         platform::telemetry::set_parent(&span, parent);
     }
     span
@@ -100,7 +112,12 @@ fn record(response: &Response, took: Duration) {
     Span::current().record("http.response.status_code", status);
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     if took > SLOW {
-        tracing::warn!(http.status = status, duration_ms, slow = true, "request answered slowly");
+        tracing::warn!(
+            http.status = status,
+            duration_ms,
+            slow = true,
+            "request answered slowly"
+        );
     } else {
         tracing::debug!(http.status = status, duration_ms, "request answered");
     }
@@ -116,18 +133,29 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 
 fn add_headers(headers: &mut HeaderMap, id: &str, is_versioned: bool, https_only: bool) {
     let mut set = |name: HeaderName, value: &'static str| {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
     };
     set(X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(X_FRAME_OPTIONS, "DENY");
     set(REFERRER_POLICY, "no-referrer");
-    set(CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
-    set(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
+    set(
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    );
+    set(
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    );
     if is_versioned {
         set(CACHE_CONTROL, "no-store");
     }
     if https_only {
-        set(STRICT_TRANSPORT_SECURITY, "max-age=63072000; includeSubDomains");
+        set(
+            STRICT_TRANSPORT_SECURITY,
+            "max-age=63072000; includeSubDomains",
+        );
     }
     if let Ok(value) = HeaderValue::from_str(id) {
         headers.insert(X_REQUEST_ID, value);
@@ -151,32 +179,51 @@ pub(crate) async fn shed(State(app): State<App>, request: Request, next: Next) -
     }
 }
 
-/// A parameter that stands twice may mean one thing to us and another to whoever checks before or after us.
-pub(crate) async fn refuse_repeated_parameters(request: Request, next: Next) -> Response {
-    match repeated_parameters(&request) {
+/// Refuses query parameters that stand twice, since they may mean one thing to us and another to whoever checks before
+/// us, and those that the route does not know, since the client believes that they do something.
+pub(crate) async fn refuse_odd_parameters(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let known = request.extensions().get::<MatchedPath>().and_then(|route| {
+        let key = (request.method().clone(), route.as_str().to_owned());
+        app.caches
+            .query_parameters
+            .get(&key)
+            .filter(|_| route.as_str().starts_with("/v1/"))
+    });
+    match check_parameters(request.uri(), known) {
         Ok(()) => next.run(request).await,
         Err(error) => Failure::from(error).into_response(),
     }
 }
 
-fn repeated_parameters(request: &Request) -> Result<(), Error> {
-    if request.uri().query().is_none_or(str::is_empty) {
+fn check_parameters(uri: &http::Uri, known: Option<&HashSet<String>>) -> Result<(), Error> {
+    if uri.query().is_none_or(str::is_empty) {
         return Ok(());
     }
-    let mut names: Vec<_> =
-        query_pairs(request.uri())?.into_iter().map(|(name, _)| name).collect();
-    names.sort_unstable();
-    let mut violations: Vec<FieldViolation> = names
-        .windows(2)
-        .filter(|pair| pair[0] == pair[1])
-        .map(|pair| {
-            let name: String = pair[0].chars().take(64).collect();
-            FieldViolation::new(name, "must stand once only")
-        })
-        .collect();
-    violations.dedup();
-    violations.truncate(20);
-    if violations.is_empty() { Ok(()) } else { Err(Error::invalid(violations)) }
+    let mut seen = HashSet::new();
+    let mut violations: Vec<FieldViolation> = Vec::new();
+    for (name, _) in query_pairs(uri)? {
+        let problem = if known.is_some_and(|known| !known.contains(&name)) {
+            "is not a parameter of this request"
+        } else if seen.contains(&name) {
+            "must stand once only"
+        } else {
+            seen.insert(name);
+            continue;
+        };
+        let shown: String = name.chars().take(64).collect();
+        if violations.len() < 20 && violations.iter().all(|one| one.field != shown) {
+            violations.push(FieldViolation::new(shown, problem));
+        }
+    }
+    if violations.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::invalid(violations))
+    }
 }
 
 /// Answers for a handler that does not.
@@ -197,10 +244,18 @@ pub(crate) async fn time_limit(
 
 /// Lets the configured origins call from browsers.
 pub(crate) fn cors(allowed: &[String]) -> CorsLayer {
-    let origins = allowed.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+    let origins = allowed
+        .iter()
+        .filter_map(|origin| HeaderValue::from_str(origin).ok());
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
-        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
         .allow_headers([
             AUTHORIZATION,
             CONTENT_TYPE,
@@ -225,17 +280,72 @@ pub(crate) fn cors(allowed: &[String]) -> CorsLayer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::body::Body;
+
+    #[tokio::test]
+    async fn a_panic_becomes_a_problem_that_tells_nothing() {
+        use platform::identity::Authenticator;
+        use platform::rate_limit::MemoryRateLimitStore;
+        use platform::test_kit::TestPlatform;
+        use tower::ServiceExt;
+
+        let platform = TestPlatform::start().await;
+        let handles = platform.handles();
+        let authenticator = Authenticator::new(handles.clock.clone(), &handles.keys);
+        let nowhere = http::Uri::from_static("http://127.0.0.1:1");
+        let [auth, wallet, notify, scheduler] = std::array::from_fn(|_| nowhere.clone());
+        let upstreams = crate::Upstreams {
+            auth,
+            wallet,
+            notify,
+            scheduler,
+        };
+        let tokens = authenticator.service_tokens().clone();
+        let app = App::new(
+            crate::GatewayConfig::default(),
+            crate::clients::Clients::new(&upstreams, tokens, handles.clock.clone()),
+            authenticator,
+            Arc::new(MemoryRateLimitStore::new(handles.clock.clone())),
+            handles.tasks.clone(),
+        );
+        async fn broken() {
+            panic!("password is hunter2");
+        }
+        let router = axum::Router::route(axum::Router::new(), "/v1/x", axum::routing::get(broken))
+            .layer(axum::middleware::from_fn_with_state(app, outermost));
+        let request = http::Request::builder()
+            .uri("/v1/x")
+            .body(axum::body::Body::empty());
+        let response = router.oneshot(request.unwrap()).await.unwrap();
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        assert!(response.headers().contains_key(X_REQUEST_ID));
+        let body = axum::body::to_bytes(response.into_body(), 10_000)
+            .await
+            .unwrap();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(
+            body.contains("internal") && !body.contains("hunter2"),
+            "{body}"
+        );
+    }
 
     #[test]
-    fn parameters_that_stand_twice_are_all_named() {
-        let request = |query: &str| {
-            http::Request::builder().uri(format!("/v1/x?{query}")).body(Body::empty()).unwrap()
+    fn odd_parameters_are_all_named() {
+        let fields = |query: &str, known: &[&str]| {
+            let known = known.iter().map(|name| (*name).to_owned()).collect();
+            let uri: http::Uri = format!("/v1/x?{query}").parse().unwrap();
+            match check_parameters(&uri, Some(&known)) {
+                Ok(()) => Vec::new(),
+                Err(error) => error
+                    .violations()
+                    .iter()
+                    .map(|one| one.field.clone())
+                    .collect(),
+            }
         };
-        assert!(repeated_parameters(&request("a=1&b=2")).is_ok());
-        assert!(repeated_parameters(&request("")).is_ok());
-        let error = repeated_parameters(&request("a=1&b=2&%61=3&a=4&b=1")).unwrap_err();
-        let fields: Vec<_> = error.violations().iter().map(|one| one.field.as_str()).collect();
-        assert_eq!(fields, ["a", "b"]);
+        assert!(fields("a=1&b=2", &["a", "b"]).is_empty());
+        assert!(fields("", &[]).is_empty());
+        assert_eq!(fields("a=1&b=2&%61=3&a=4&b=1", &["a", "b"]), ["a", "b"]);
+        assert_eq!(fields("a=1&c=2&c=3", &["a"]), ["c"]);
     }
 }

@@ -17,7 +17,9 @@ pub(super) fn of(headers: &HeaderMap, now: Timestamp) -> String {
 
 fn is_harmless(text: &str) -> bool {
     (1..=LONGEST).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]

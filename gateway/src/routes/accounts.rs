@@ -33,7 +33,11 @@ async fn list(
         async move { wallet.list_accounts(request).await }
     })
     .await?;
-    Ok(axum::Json(Page::new(reply.accounts, String::new(), Account::from)))
+    Ok(axum::Json(Page::new(
+        reply.accounts,
+        String::new(),
+        Account::from,
+    )))
 }
 
 /// A further account.
@@ -57,10 +61,14 @@ async fn open(
     IdempotencyKey(idempotency_key): IdempotencyKey,
     Json(body): Json<NewAccount>,
 ) -> Result<Created<Account>, Failure> {
-    let request =
-        user.request(pb::OpenAccountRequest { idempotency_key, currency: body.currency });
+    let request = user.request(pb::OpenAccountRequest {
+        idempotency_key,
+        currency: body.currency,
+    });
     let reply = keyed(app.clients.wallet().open_account(request).await)?;
-    Ok(Created::from_reply(reply, |message| message.account.unwrap_or_default().into()))
+    Ok(Created::from_reply(reply, |message| {
+        message.account.unwrap_or_default().into()
+    }))
 }
 
 async fn account(app: &App, user: &AuthUser, account_id: String) -> Result<pb::Account, Failure> {

@@ -23,7 +23,9 @@ pub(super) fn public() -> OpenApiRouter<App> {
 }
 
 pub(super) fn member() -> OpenApiRouter<App> {
-    OpenApiRouter::default().routes(routes!(logout_all)).routes(routes!(resend_verification))
+    OpenApiRouter::default()
+        .routes(routes!(logout_all))
+        .routes(routes!(resend_verification))
 }
 
 /// A new user.
@@ -64,7 +66,10 @@ async fn register(
     });
     let reply = app.clients.identity().register(request).await?.into_inner();
     let user = reply.user.unwrap_or_default().into();
-    Ok(Created { body: Registered { user }, replayed: false })
+    Ok(Created {
+        body: Registered { user },
+        replayed: false,
+    })
 }
 
 /// Who signs in.
@@ -132,9 +137,10 @@ async fn refresh(
     Client(client): Client,
     Json(body): Json<RefreshToken>,
 ) -> Result<axum::Json<SignedIn>, Failure> {
-    let request = app
-        .clients
-        .edge(pb::RefreshRequest { refresh_token: body.refresh_token, client: Some(client) });
+    let request = app.clients.edge(pb::RefreshRequest {
+        refresh_token: body.refresh_token,
+        client: Some(client),
+    });
     let reply = app.clients.identity().refresh(request).await?.into_inner();
     Ok(axum::Json(SignedIn::new(reply.tokens, reply.user)))
 }
@@ -146,7 +152,9 @@ async fn logout(
     State(app): State<App>,
     Json(body): Json<RefreshToken>,
 ) -> Result<StatusCode, Failure> {
-    let request = app.clients.edge(pb::LogoutRequest { refresh_token: body.refresh_token });
+    let request = app.clients.edge(pb::LogoutRequest {
+        refresh_token: body.refresh_token,
+    });
     app.clients.identity().logout(request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -154,12 +162,14 @@ async fn logout(
 /// Sign out everywhere.
 #[utoipa::path(post, path = "/v1/auth/logout-all", tag = "identity",
     responses((status = 200, description = "Every session was ended", body = Ended)))]
-async fn logout_all(
-    State(app): State<App>,
-    user: AuthUser,
-) -> Result<axum::Json<Ended>, Failure> {
+async fn logout_all(State(app): State<App>, user: AuthUser) -> Result<axum::Json<Ended>, Failure> {
     let request = user.request(pb::LogoutAllRequest {});
-    let reply = app.clients.identity().logout_all(request).await?.into_inner();
+    let reply = app
+        .clients
+        .identity()
+        .logout_all(request)
+        .await?
+        .into_inner();
     Ok(axum::Json(Ended { ended: reply.ended }))
 }
 
@@ -177,7 +187,9 @@ async fn verify_email(
     State(app): State<App>,
     Json(body): Json<MailToken>,
 ) -> Result<StatusCode, Failure> {
-    let request = app.clients.edge(pb::VerifyEmailRequest { token: body.token });
+    let request = app
+        .clients
+        .edge(pb::VerifyEmailRequest { token: body.token });
     app.clients.identity().verify_email(request).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -25,5 +25,8 @@ async fn list(State(app): State<App>, user: AuthUser) -> Result<axum::Json<Page<
         async move { wallet.list_categories(request).await }
     })
     .await?;
-    Ok(axum::Json(Page { data: reply.categories, next_cursor: None }))
+    Ok(axum::Json(Page {
+        data: reply.categories,
+        next_cursor: None,
+    }))
 }

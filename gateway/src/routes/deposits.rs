@@ -48,5 +48,7 @@ async fn deposit(
         source: body.source.unwrap_or_default(),
     });
     let reply = keyed(app.clients.wallet().deposit(request).await)?;
-    Ok(Created::from_reply(reply, |message| message.transaction.unwrap_or_default().into()))
+    Ok(Created::from_reply(reply, |message| {
+        message.transaction.unwrap_or_default().into()
+    }))
 }

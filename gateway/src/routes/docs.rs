@@ -38,7 +38,9 @@ static PAGE: LazyLock<(String, String)> = LazyLock::new(|| {
 });
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::default().routes(routes!(document)).routes(routes!(page))
+    OpenApiRouter::default()
+        .routes(routes!(document))
+        .routes(routes!(page))
 }
 
 /// This API as an OpenAPI 3.1 document.
@@ -46,7 +48,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     responses((status = 200, description = "The document", content_type = "application/json",
         body = Object)))]
 async fn document(State(app): State<App>) -> Response {
-    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")];
+    let headers = [
+        (CONTENT_TYPE, "application/json"),
+        (CACHE_CONTROL, "no-cache"),
+    ];
     (headers, app.caches.document.clone()).into_response()
 }
 
@@ -55,6 +60,9 @@ async fn document(State(app): State<App>) -> Response {
     responses((status = 200, description = "The page", content_type = "text/html", body = String)))]
 async fn page() -> Response {
     let (page, policy) = &*PAGE;
-    let headers = [(CONTENT_SECURITY_POLICY, policy.as_str()), (CACHE_CONTROL, "no-cache")];
+    let headers = [
+        (CONTENT_SECURITY_POLICY, policy.as_str()),
+        (CACHE_CONTROL, "no-cache"),
+    ];
     (headers, Html(page.as_str())).into_response()
 }

@@ -25,7 +25,9 @@ use crate::app::App;
 use crate::clients::SERVICES;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::default().routes(routes!(live)).routes(routes!(ready))
+    OpenApiRouter::default()
+        .routes(routes!(live))
+        .routes(routes!(ready))
 }
 
 /// The last report and when it was made; anybody may ask, so the services are not asked each time.
@@ -89,7 +91,8 @@ async fn ready(State(app): State<App>) -> Response {
         "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::OK,
     };
-    let mut response = (status, [(CACHE_CONTROL, "no-store")], axum::Json(&*report)).into_response();
+    let mut response =
+        (status, [(CACHE_CONTROL, "no-store")], axum::Json(&*report)).into_response();
     // A report is an answer of its own and no problem document.
     response.extensions_mut().insert(crate::error::AsItIs);
     response
@@ -113,38 +116,57 @@ impl Readiness {
 
 async fn look(app: &App) -> Report {
     let within = Duration::from_millis(app.config.health.timeout_ms);
-    let asked = SERVICES.into_iter().zip(app.clients.channels()).map(async |(name, channel)| {
-        let start = Instant::now();
-        let is_up = tokio::time::timeout(within, is_serving(channel.clone())).await == Ok(true);
-        let dependency = Dependency {
-            state: if is_up { "up" } else { "down" },
-            critical: app.config.health.critical.iter().any(|critical| critical == name),
-            latency_ms: Some((start.elapsed().as_secs_f64() * 1e6).round() / 1e3),
-        };
-        (name, dependency)
-    });
+    let asked = SERVICES
+        .into_iter()
+        .zip(app.clients.channels())
+        .map(async |(name, channel)| {
+            let start = Instant::now();
+            let is_up = tokio::time::timeout(within, is_serving(channel.clone())).await == Ok(true);
+            let dependency = Dependency {
+                state: if is_up { "up" } else { "down" },
+                critical: app
+                    .config
+                    .health
+                    .critical
+                    .iter()
+                    .any(|critical| critical == name),
+                latency_ms: Some((start.elapsed().as_secs_f64() * 1e6).round() / 1e3),
+            };
+            (name, dependency)
+        });
     let mut dependencies: BTreeMap<_, _> = join_all(asked).await.into_iter().collect();
     let state = match app.door.authenticator.revocations.freshness() {
         Freshness::Fresh => "fresh",
         Freshness::Stale => "stale",
         Freshness::Lost => "lost",
     };
-    let revocations = Dependency { state, critical: true, latency_ms: None };
+    let revocations = Dependency {
+        state,
+        critical: true,
+        latency_ms: None,
+    };
     dependencies.insert("revocations", revocations);
 
     let is_down = |critical: bool| {
-        dependencies.values().any(|one| one.critical == critical && !one.is_good())
+        dependencies
+            .values()
+            .any(|one| one.critical == critical && !one.is_good())
     };
     let status = match (is_down(true), is_down(false)) {
         (true, _) => "unavailable",
         (false, true) => "degraded",
         (false, false) => "ready",
     };
-    Report { status, dependencies }
+    Report {
+        status,
+        dependencies,
+    }
 }
 
 async fn is_serving(channel: GrpcChannel) -> bool {
-    let request = HealthCheckRequest { service: String::new() };
+    let request = HealthCheckRequest {
+        service: String::new(),
+    };
     HealthClient::new(channel)
         .check(request)
         .await

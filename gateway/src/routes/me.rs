@@ -76,6 +76,11 @@ async fn update(
         locale: changes.locale,
         expected_version,
     });
-    let reply = app.clients.identity().update_profile(request).await?.into_inner();
+    let reply = app
+        .clients
+        .identity()
+        .update_profile(request)
+        .await?
+        .into_inner();
     Ok(tagged(reply.user))
 }

@@ -57,7 +57,11 @@ async fn list(
         async move { notify.list_notifications(request).await }
     })
     .await?;
-    Ok(axum::Json(Page::new(reply.notifications, reply.next_cursor, Notification::from)))
+    Ok(axum::Json(Page::new(
+        reply.notifications,
+        reply.next_cursor,
+        Notification::from,
+    )))
 }
 
 /// How many of your notifications are unread.
@@ -72,7 +76,9 @@ async fn unread_count(
         async move { notify.get_unread_count(request).await }
     })
     .await?;
-    Ok(axum::Json(Unread { unread: reply.unread }))
+    Ok(axum::Json(Unread {
+        unread: reply.unread,
+    }))
 }
 
 /// Whether a notification was read.
@@ -93,9 +99,16 @@ async fn mark(
     Id(notification_id): Id,
     Json(body): Json<Mark>,
 ) -> Result<axum::Json<Notification>, Failure> {
-    let request =
-        user.request(pb::MarkNotificationRequest { notification_id, read: body.read });
-    let reply = app.clients.notify().mark_notification(request).await?.into_inner();
+    let request = user.request(pb::MarkNotificationRequest {
+        notification_id,
+        read: body.read,
+    });
+    let reply = app
+        .clients
+        .notify()
+        .mark_notification(request)
+        .await?
+        .into_inner();
     Ok(axum::Json(reply.notification.unwrap_or_default().into()))
 }
 
@@ -118,19 +131,26 @@ async fn delete(
     responses((status = 200, description = "How many were unread", body = Marked)))]
 async fn read_all(State(app): State<App>, user: AuthUser) -> Result<axum::Json<Marked>, Failure> {
     let request = user.request(pb::MarkAllReadRequest {});
-    let reply = app.clients.notify().mark_all_read(request).await?.into_inner();
-    Ok(axum::Json(Marked { marked: reply.marked }))
+    let reply = app
+        .clients
+        .notify()
+        .mark_all_read(request)
+        .await?
+        .into_inner();
+    Ok(axum::Json(Marked {
+        marked: reply.marked,
+    }))
 }
 
 /// Send yourself a notification.
 #[utoipa::path(post, path = "/v1/notifications/test", tag = "notifications",
     responses((status = 201, description = "The notification", body = Notification)))]
-async fn test(
-    State(app): State<App>,
-    user: AuthUser,
-) -> Result<Created<Notification>, Failure> {
+async fn test(State(app): State<App>, user: AuthUser) -> Result<Created<Notification>, Failure> {
     let request = user.request(pb::SendTestRequest {});
     let reply = app.clients.notify().send_test(request).await?.into_inner();
     let body = reply.notification.unwrap_or_default().into();
-    Ok(Created { body, replayed: false })
+    Ok(Created {
+        body,
+        replayed: false,
+    })
 }

@@ -7,8 +7,8 @@ use axum::extract::State;
 use http::HeaderMap;
 use jiff::Timestamp;
 use proto::scheduler::v1 as pb;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -110,7 +110,11 @@ async fn create(
         idempotency_key,
         run_at: Some(platform::time::to_proto(body.run_at)),
         message: body.message,
-        recipients: body.recipients.into_iter().map(|recipient| recipient.0).collect(),
+        recipients: body
+            .recipients
+            .into_iter()
+            .map(|recipient| recipient.0)
+            .collect(),
         name: body.name.unwrap_or_default(),
         provider: body.provider.unwrap_or_default(),
     });
@@ -171,7 +175,11 @@ async fn list(
         async move { scheduler.list_sms_schedules(request).await }
     })
     .await?;
-    Ok(axum::Json(Page::new(reply.schedules, reply.next_cursor, Schedule::from)))
+    Ok(axum::Json(Page::new(
+        reply.schedules,
+        reply.next_cursor,
+        Schedule::from,
+    )))
 }
 
 /// One of your schedules.
@@ -183,10 +191,14 @@ async fn show(
     user: AuthUser,
     Id(schedule_id): Id,
 ) -> Result<axum::Json<Schedule>, Failure> {
-    let reply = read(&user, pb::GetSmsScheduleRequest { schedule_id }, |request| {
-        let mut scheduler = app.clients.scheduler();
-        async move { scheduler.get_sms_schedule(request).await }
-    })
+    let reply = read(
+        &user,
+        pb::GetSmsScheduleRequest { schedule_id },
+        |request| {
+            let mut scheduler = app.clients.scheduler();
+            async move { scheduler.get_sms_schedule(request).await }
+        },
+    )
     .await?;
     Ok(axum::Json(reply.schedule.into()))
 }
@@ -200,10 +212,14 @@ async fn progress(
     user: AuthUser,
     Id(schedule_id): Id,
 ) -> Result<axum::Json<Progress>, Failure> {
-    let reply = read(&user, pb::GetSmsProgressRequest { schedule_id }, |request| {
-        let mut scheduler = app.clients.scheduler();
-        async move { scheduler.get_sms_progress(request).await }
-    })
+    let reply = read(
+        &user,
+        pb::GetSmsProgressRequest { schedule_id },
+        |request| {
+            let mut scheduler = app.clients.scheduler();
+            async move { scheduler.get_sms_progress(request).await }
+        },
+    )
     .await?;
     Ok(axum::Json(reply.into()))
 }
@@ -244,7 +260,11 @@ async fn messages(
         async move { scheduler.list_sms_messages(request).await }
     })
     .await?;
-    Ok(axum::Json(Page::new(reply.messages, reply.next_cursor, Message::from)))
+    Ok(axum::Json(Page::new(
+        reply.messages,
+        reply.next_cursor,
+        Message::from,
+    )))
 }
 
 /// Stop a schedule.
@@ -260,7 +280,12 @@ async fn cancel(
     Id(schedule_id): Id,
 ) -> Result<axum::Json<Schedule>, Failure> {
     let request = user.request(pb::CancelSmsScheduleRequest { schedule_id });
-    let reply = app.clients.scheduler().cancel_sms_schedule(request).await?.into_inner();
+    let reply = app
+        .clients
+        .scheduler()
+        .cancel_sms_schedule(request)
+        .await?
+        .into_inner();
     Ok(axum::Json(reply.schedule.into()))
 }
 
@@ -275,13 +300,28 @@ mod tests {
         };
         let read = |list: &str| crate::decode::json::<NewSchedule>(body(list).as_bytes());
         let schedule = read(r#"["+1", {"to": "+2"}]"#).unwrap();
-        let numbers: Vec<_> = schedule.recipients.iter().map(|one| one.0.as_str()).collect();
+        let numbers: Vec<_> = schedule
+            .recipients
+            .iter()
+            .map(|one| one.0.as_str())
+            .collect();
         assert_eq!(numbers, ["+1", "+2"]);
-        let error = read(r#"["+1", 5, {"to": "+2", "variables": {}}, {}, null]"#).err().unwrap();
-        let fields: Vec<_> = error.violations().iter().map(|one| one.field.as_str()).collect();
+        let error = read(r#"["+1", 5, {"to": "+2", "variables": {}}, {}, null]"#)
+            .err()
+            .unwrap();
+        let fields: Vec<_> = error
+            .violations()
+            .iter()
+            .map(|one| one.field.as_str())
+            .collect();
         assert_eq!(
             fields,
-            ["recipients[1]", "recipients[2].variables", "recipients[3].to", "recipients[4]"]
+            [
+                "recipients[1]",
+                "recipients[2].variables",
+                "recipients[3].to",
+                "recipients[4]"
+            ]
         );
     }
 }

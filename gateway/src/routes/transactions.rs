@@ -18,7 +18,9 @@ use crate::views::Page;
 use crate::views::wallet::Transaction;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::default().routes(routes!(list)).routes(routes!(show))
+    OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(show))
 }
 
 /// Which transactions to show.
@@ -76,7 +78,11 @@ async fn list(
         async move { wallet.list_transactions(request).await }
     })
     .await?;
-    Ok(axum::Json(Page::new(reply.transactions, reply.next_cursor, Transaction::from)))
+    Ok(axum::Json(Page::new(
+        reply.transactions,
+        reply.next_cursor,
+        Transaction::from,
+    )))
 }
 
 /// One of your transactions.
@@ -88,10 +94,14 @@ async fn show(
     user: AuthUser,
     Id(transaction_id): Id,
 ) -> Result<axum::Json<Transaction>, Failure> {
-    let reply = read(&user, pb::GetTransactionRequest { transaction_id }, |request| {
-        let mut wallet = app.clients.wallet();
-        async move { wallet.get_transaction(request).await }
-    })
+    let reply = read(
+        &user,
+        pb::GetTransactionRequest { transaction_id },
+        |request| {
+            let mut wallet = app.clients.wallet();
+            async move { wallet.get_transaction(request).await }
+        },
+    )
     .await?;
     Ok(axum::Json(reply.transaction.unwrap_or_default().into()))
 }

@@ -50,9 +50,21 @@ struct To {
 impl To {
     fn payee(self) -> Result<pb::Payee, Error> {
         let by = match self {
-            Self { handle: Some(handle), email: None, user_id: None } => By::Handle(handle),
-            Self { handle: None, email: Some(email), user_id: None } => By::Email(email),
-            Self { handle: None, email: None, user_id: Some(id) } => By::UserId(id.to_string()),
+            Self {
+                handle: Some(handle),
+                email: None,
+                user_id: None,
+            } => By::Handle(handle),
+            Self {
+                handle: None,
+                email: Some(email),
+                user_id: None,
+            } => By::Email(email),
+            Self {
+                handle: None,
+                email: None,
+                user_id: Some(id),
+            } => By::UserId(id.to_string()),
             _ => {
                 let rule = "must name exactly one of handle, email, user_id";
                 return Err(Error::invalid_field("to", rule));
@@ -82,5 +94,7 @@ async fn transfer(
         category: body.category.unwrap_or_default(),
     });
     let reply = keyed(app.clients.wallet().transfer(request).await)?;
-    Ok(Created::from_reply(reply, |message| message.transaction.unwrap_or_default().into()))
+    Ok(Created::from_reply(reply, |message| {
+        message.transaction.unwrap_or_default().into()
+    }))
 }

@@ -53,5 +53,9 @@ async fn search(
     })
     .await
     .map_err(|failure| failure.rename_field("query", "q"))?;
-    Ok(axum::Json(Page::new(reply.users, reply.next_cursor, FoundUser::from)))
+    Ok(axum::Json(Page::new(
+        reply.users,
+        reply.next_cursor,
+        FoundUser::from,
+    )))
 }

@@ -51,7 +51,10 @@ impl KeyCache {
             return Ok(keys.clone());
         }
         let asked = retry_safe(|| async {
-            app.clients.identity().get_jwks(app.clients.edge(GetJwksRequest {})).await
+            app.clients
+                .identity()
+                .get_jwks(app.clients.edge(GetJwksRequest {}))
+                .await
         });
         match (asked.await, &*last) {
             (Ok(reply), _) => {

@@ -25,7 +25,10 @@ pub(super) async fn forward(app: &App, line: &Line) -> std::convert::Infallible 
         {
             tracing::debug!(%error, "an acknowledgement was not stored");
             // A refusal does not change by asking again.
-            if matches!(error.kind(), Kind::Unavailable | Kind::Timeout | Kind::Internal) {
+            if matches!(
+                error.kind(),
+                Kind::Unavailable | Kind::Timeout | Kind::Internal
+            ) {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -51,8 +54,16 @@ pub(super) async fn finish(app: &App, line: &Line) {
 
 async fn store(app: &App, line: &Line, seq: i64) -> Result<(), Error> {
     let token = line.user.borrow().token.clone();
-    let message = AcknowledgeRequest { seq, device_id: line.device_id.clone() };
-    match app.clients.notify().acknowledge(as_user(message, &token)).await {
+    let message = AcknowledgeRequest {
+        seq,
+        device_id: line.device_id.clone(),
+    };
+    match app
+        .clients
+        .notify()
+        .acknowledge(as_user(message, &token))
+        .await
+    {
         Ok(_) => {
             line.stored.fetch_max(seq, Ordering::Relaxed);
             Ok(())

@@ -37,11 +37,13 @@ impl ClientFrame {
         }
         let frame: Self = serde_json::from_str(text).ok()?;
         let is_sound = match &frame {
-            Self::Hello { after, device_id, .. } => {
+            Self::Hello {
+                after, device_id, ..
+            } => {
                 after.is_none_or(|after| after >= 0)
-                    && device_id
-                        .as_ref()
-                        .is_none_or(|id| id.chars().take(LONGEST_DEVICE_ID + 1).count() <= LONGEST_DEVICE_ID)
+                    && device_id.as_ref().is_none_or(|id| {
+                        id.chars().take(LONGEST_DEVICE_ID + 1).count() <= LONGEST_DEVICE_ID
+                    })
             }
             Self::Ack { seq } => *seq >= 0,
             Self::Token { .. } => true,
@@ -63,7 +65,10 @@ pub(super) fn event(event: &StreamEvent) -> String {
     let data = if is_object(&event.data_json) {
         event.data_json.as_str()
     } else {
-        tracing::error!(stream.seq = event.seq, "the data of an event is no JSON object");
+        tracing::error!(
+            stream.seq = event.seq,
+            "the data of an event is no JSON object"
+        );
         "{}"
     };
     let head = json!({
@@ -99,9 +104,16 @@ mod tests {
         );
         assert_eq!(
             ClientFrame::parse(r#"{"type":"hello","token":"t"}"#),
-            Some(ClientFrame::Hello { token: "t".into(), after: None, device_id: None })
+            Some(ClientFrame::Hello {
+                token: "t".into(),
+                after: None,
+                device_id: None
+            })
         );
-        assert_eq!(ClientFrame::parse(r#"{"type":"ack","seq":42}"#), Some(ClientFrame::Ack { seq: 42 }));
+        assert_eq!(
+            ClientFrame::parse(r#"{"type":"ack","seq":42}"#),
+            Some(ClientFrame::Ack { seq: 42 })
+        );
         assert_eq!(
             ClientFrame::parse(r#"{"type":"token","token":"t"}"#),
             Some(ClientFrame::Token { token: "t".into() })
@@ -110,7 +122,10 @@ mod tests {
 
     #[test]
     fn other_frames_are_not() {
-        let long = format!(r#"{{"type":"hello","token":"t","device_id":"{}"}}"#, "d".repeat(101));
+        let long = format!(
+            r#"{{"type":"hello","token":"t","device_id":"{}"}}"#,
+            "d".repeat(101)
+        );
         for bad in [
             "",
             "null",
@@ -138,7 +153,10 @@ mod tests {
             seq: 42,
             topic: "balance".into(),
             event: "balance.updated".into(),
-            at: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
+            at: Some(prost_types::Timestamp {
+                seconds: 0,
+                nanos: 0,
+            }),
             data_json: r#"{"b":1,"a":"\"}"}"#.into(),
             traceparent: String::new(),
         };

@@ -52,7 +52,16 @@ impl<'a> Pump<'a> {
         after: Option<i64>,
         out: mpsc::Sender<String>,
     ) -> Self {
-        Self { app, line, out, after, last: None, is_ready: false, gaps: 0, pause: FIRST_PAUSE }
+        Self {
+            app,
+            line,
+            out,
+            after,
+            last: None,
+            is_ready: false,
+            gaps: 0,
+            pause: FIRST_PAUSE,
+        }
     }
 
     /// Runs until the socket must end.
@@ -61,7 +70,12 @@ impl<'a> Pump<'a> {
             match self.follow().await {
                 Break::Over(end) => return end,
                 Break::Stalled => {
-                    if self.out.reserve_many(self.out.max_capacity()).await.is_err() {
+                    if self
+                        .out
+                        .reserve_many(self.out.max_capacity())
+                        .await
+                        .is_err()
+                    {
                         return End::Gone;
                     }
                 }
@@ -140,7 +154,11 @@ impl<'a> Pump<'a> {
             Some(before) if event.seq <= before => return Ok(()),
             Some(before) if event.seq > before + 1 => {
                 self.gaps += 1;
-                tracing::warn!(stream.seq = event.seq, stream.after = before, "numbers are missing");
+                tracing::warn!(
+                    stream.seq = event.seq,
+                    stream.after = before,
+                    "numbers are missing"
+                );
                 return Err(if self.gaps > MOST_GAPS {
                     Break::Over(End::close(INTERNAL, "internal"))
                 } else {

@@ -27,7 +27,12 @@ pub(crate) struct Seat {
 impl Sockets {
     /// Up to `most` sockets for each user.
     pub(crate) fn new(most: u32) -> Self {
-        Self { inner: Arc::new(Inner { most, counts: Mutex::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                most,
+                counts: Mutex::default(),
+            }),
+        }
     }
 
     /// A place for one more socket of a user, if there is one.
@@ -39,11 +44,17 @@ impl Sockets {
         }
         *count += 1;
         drop(counts);
-        Some(Seat { sockets: self.clone(), user })
+        Some(Seat {
+            sockets: self.clone(),
+            user,
+        })
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<Uuid, u32>> {
-        self.inner.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -38,7 +38,10 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub(crate) async fn run(app: App, socket: WebSocket, place: Option<Arc<OwnedSemaphorePermit>>) {
     let (mut sink, mut source) = socket.split();
     let end = attend(&app, &mut sink, &mut source).await;
-    if timeout(GOODBYE, part(&mut sink, &mut source, end)).await.is_err() {
+    if timeout(GOODBYE, part(&mut sink, &mut source, end))
+        .await
+        .is_err()
+    {
         tracing::debug!("a client did not hear our goodbye");
     }
     drop(place);
@@ -92,11 +95,19 @@ async fn first_frame(source: &mut Source) -> Result<ClientFrame, End> {
 
 /// Lets a client in that said hello.
 fn open(app: &App, frame: ClientFrame) -> Result<(Line, Option<i64>, Seat), End> {
-    let ClientFrame::Hello { token, after, device_id } = frame else {
+    let ClientFrame::Hello {
+        token,
+        after,
+        device_id,
+    } = frame
+    else {
         return Err(End::bad_frame());
     };
     let user = door::user(app, &token).map_err(not_authenticated)?;
-    app.door.authenticator.require_fresh().map_err(|error| not_authenticated(error.into()))?;
+    app.door
+        .authenticator
+        .require_fresh()
+        .map_err(|error| not_authenticated(error.into()))?;
     let seat = app
         .sockets
         .enter(user.user_id)
@@ -193,12 +204,7 @@ async fn next_message(source: &mut Source) -> Result<Message, End> {
 }
 
 /// Writes frames and pings. A client that does not take them in time is too slow.
-async fn write(
-    app: &App,
-    line: &Line,
-    sink: &mut Sink,
-    mut frames: mpsc::Receiver<String>,
-) -> End {
+async fn write(app: &App, line: &Line, sink: &mut Sink, mut frames: mpsc::Receiver<String>) -> End {
     let within = Duration::from_millis(app.config.stream.send_timeout_ms);
     let every = Duration::from_millis(app.config.stream.ping_interval_ms);
     let mut ping = interval_at(tokio::time::Instant::now() + every, every);
@@ -236,7 +242,10 @@ async fn write(
 /// Says why, closes, and waits for the client to close too, so that it hears us before the connection goes.
 async fn part(sink: &mut Sink, source: &mut Source, end: End) {
     if let End::Close(code, reason) = end {
-        let close = CloseFrame { code, reason: reason.as_str().into() };
+        let close = CloseFrame {
+            code,
+            reason: reason.as_str().into(),
+        };
         let said = async {
             sink.send(Message::text(frames::error(&reason))).await?;
             sink.send(Message::Close(Some(close))).await

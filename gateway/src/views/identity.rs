@@ -116,7 +116,17 @@ pub(crate) struct FoundUser {
 
 impl From<pb::FoundUser> for FoundUser {
     fn from(user: pb::FoundUser) -> Self {
-        let pb::FoundUser { id, handle, first_name, last_name } = user;
-        Self { id, handle, first_name, last_name }
+        let pb::FoundUser {
+            id,
+            handle,
+            first_name,
+            last_name,
+        } = user;
+        Self {
+            id,
+            handle,
+            first_name,
+            last_name,
+        }
     }
 }

@@ -20,12 +20,11 @@ pub(crate) struct Page<T> {
 
 impl<T> Page<T> {
     /// A page of what a service answered; an empty cursor means the last one.
-    pub(crate) fn new<M>(
-        entries: Vec<M>,
-        next_cursor: String,
-        view: impl FnMut(M) -> T,
-    ) -> Self {
-        Self { data: entries.into_iter().map(view).collect(), next_cursor: filled(next_cursor) }
+    pub(crate) fn new<M>(entries: Vec<M>, next_cursor: String, view: impl FnMut(M) -> T) -> Self {
+        Self {
+            data: entries.into_iter().map(view).collect(),
+            next_cursor: filled(next_cursor),
+        }
     }
 }
 

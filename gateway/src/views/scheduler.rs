@@ -87,7 +87,11 @@ impl From<Option<pb::RecipientReport>> for RecipientReport {
             accepted: report.accepted,
             duplicates: report.duplicates,
             rejected: report.rejected,
-            first_rejects: report.first_rejects.into_iter().map(RejectedRecipient::from).collect(),
+            first_rejects: report
+                .first_rejects
+                .into_iter()
+                .map(RejectedRecipient::from)
+                .collect(),
         }
     }
 }
@@ -108,8 +112,16 @@ pub(crate) struct RejectedRecipient {
 
 impl From<pb::RejectedRecipient> for RejectedRecipient {
     fn from(rejected: pb::RejectedRecipient) -> Self {
-        let pb::RejectedRecipient { line, value, reason } = rejected;
-        Self { line, value, reason }
+        let pb::RejectedRecipient {
+            line,
+            value,
+            reason,
+        } = rejected;
+        Self {
+            line,
+            value,
+            reason,
+        }
     }
 }
 
@@ -124,7 +136,10 @@ pub(crate) struct CreatedSchedule {
 
 impl From<pb::CreateSmsScheduleResponse> for CreatedSchedule {
     fn from(created: pb::CreateSmsScheduleResponse) -> Self {
-        Self { schedule: created.schedule.into(), report: created.report.into() }
+        Self {
+            schedule: created.schedule.into(),
+            report: created.report.into(),
+        }
     }
 }
 

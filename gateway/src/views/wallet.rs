@@ -20,13 +20,19 @@ pub(crate) struct Money {
 
 impl From<pb::Money> for Money {
     fn from(money: pb::Money) -> Self {
-        Self { amount_minor: money.amount_minor, currency: money.currency }
+        Self {
+            amount_minor: money.amount_minor,
+            currency: money.currency,
+        }
     }
 }
 
 impl From<Money> for pb::Money {
     fn from(money: Money) -> Self {
-        Self { amount_minor: money.amount_minor, currency: money.currency }
+        Self {
+            amount_minor: money.amount_minor,
+            currency: money.currency,
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Stand-ins for the services: they record requests and answer what the test told them to.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
+use platform::Tasks;
 use platform::grpc::replayed;
 use platform::principal::{self, Principal};
 use proto::identity::v1 as id;
@@ -23,43 +25,48 @@ type Answer<T> = Result<Response<T>, Status>;
 
 /// What reached the services, and what they are to do. Shared with the test.
 #[derive(Default)]
-pub struct Seen {
-    pub calls: Mutex<Vec<String>>,
-    pub transfers: Mutex<Vec<wl::TransferRequest>>,
-    pub deposits: Mutex<Vec<wl::DepositRequest>>,
-    pub registrations: Mutex<Vec<id::RegisterRequest>>,
-    pub updates: Mutex<Vec<id::UpdateProfileRequest>>,
-    pub listings: Mutex<Vec<wl::ListTransactionsRequest>>,
-    pub schedules: Mutex<Vec<sc::CreateSmsScheduleRequest>>,
-    pub acknowledged: Mutex<Vec<(String, i64)>>,
-    pub subscriptions: Mutex<Vec<nt::SubscribeRequest>>,
+pub(crate) struct Seen {
+    pub(crate) calls: Mutex<Vec<String>>,
+    pub(crate) transfers: Mutex<Vec<wl::TransferRequest>>,
+    pub(crate) deposits: Mutex<Vec<wl::DepositRequest>>,
+    pub(crate) registrations: Mutex<Vec<id::RegisterRequest>>,
+    pub(crate) updates: Mutex<Vec<id::UpdateProfileRequest>>,
+    pub(crate) listings: Mutex<Vec<wl::ListTransactionsRequest>>,
+    pub(crate) schedules: Mutex<Vec<sc::CreateSmsScheduleRequest>>,
+    pub(crate) acknowledged: Mutex<Vec<(String, i64)>>,
+    pub(crate) subscriptions: Mutex<Vec<nt::SubscribeRequest>>,
     /// The next answers to money calls; without any they succeed.
-    pub refusals: Mutex<VecDeque<Status>>,
+    pub(crate) refusals: Mutex<VecDeque<Status>>,
     /// Answers of money calls are marked as given before.
-    pub replays: Mutex<bool>,
+    pub(crate) replays: Mutex<bool>,
     /// How long money calls and profile reads take.
-    pub delay: Mutex<Duration>,
+    pub(crate) delay: Mutex<Duration>,
     /// The traces that calls came with.
-    pub traces: Mutex<Vec<String>>,
-    pub upload: Mutex<Upload>,
+    pub(crate) traces: Mutex<Vec<String>>,
+    pub(crate) upload: Mutex<Upload>,
+    /// Streams that are open now.
+    pub(crate) streams: AtomicUsize,
 }
 
 /// What became of an upload.
 #[derive(Default, Debug, Clone)]
-pub struct Upload {
-    pub schedule_id: String,
-    pub bytes: usize,
-    pub largest_chunk: usize,
-    pub hash: u64,
-    pub ended: bool,
-    pub broke: bool,
+pub(crate) struct Upload {
+    pub(crate) schedule_id: String,
+    pub(crate) bytes: usize,
+    pub(crate) largest_chunk: usize,
+    pub(crate) hash: u64,
+    pub(crate) ended: bool,
+    pub(crate) broke: bool,
 }
 
 impl Seen {
     async fn note<T>(&self, call: &str, request: &Request<T>) {
         self.calls.lock().unwrap().push(call.to_owned());
         if let Some(trace) = request.metadata().get("traceparent") {
-            self.traces.lock().unwrap().push(trace.to_str().unwrap().to_owned());
+            self.traces
+                .lock()
+                .unwrap()
+                .push(trace.to_str().unwrap().to_owned());
         }
         let delay = *self.delay.lock().unwrap();
         if !delay.is_zero() {
@@ -67,8 +74,13 @@ impl Seen {
         }
     }
 
-    pub fn count(&self, call: &str) -> usize {
-        self.calls.lock().unwrap().iter().filter(|one| *one == call).count()
+    pub(crate) fn count(&self, call: &str) -> usize {
+        self.calls
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|one| *one == call)
+            .count()
     }
 
     fn money<T>(&self, message: T) -> Answer<T> {
@@ -83,7 +95,7 @@ impl Seen {
 }
 
 #[derive(Clone)]
-pub struct FakeIdentity(pub Arc<Seen>);
+pub(crate) struct FakeIdentity(pub(crate) Arc<Seen>);
 
 fn user() -> id::User {
     id::User {
@@ -94,7 +106,10 @@ fn user() -> id::User {
         email: "asha@example.org".into(),
         role: "user".into(),
         version: 3,
-        created_at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+        created_at: Some(prost_types::Timestamp {
+            seconds: 1_700_000_000,
+            nanos: 0,
+        }),
         ..id::User::default()
     }
 }
@@ -121,11 +136,17 @@ impl Identity for FakeIdentity {
     async fn login(&self, r: Request<id::LoginRequest>) -> Answer<id::LoginResponse> {
         principal::service(&r)?;
         self.0.note("login", &r).await;
-        self.0.money(id::LoginResponse { tokens: Some(tokens()), user: Some(user()) })
+        self.0.money(id::LoginResponse {
+            tokens: Some(tokens()),
+            user: Some(user()),
+        })
     }
     async fn refresh(&self, r: Request<id::RefreshRequest>) -> Answer<id::RefreshResponse> {
         self.0.note("refresh", &r).await;
-        Ok(Response::new(id::RefreshResponse { tokens: Some(tokens()), user: Some(user()) }))
+        Ok(Response::new(id::RefreshResponse {
+            tokens: Some(tokens()),
+            user: Some(user()),
+        }))
     }
     async fn logout(&self, r: Request<id::LogoutRequest>) -> Answer<id::LogoutResponse> {
         self.0.note("logout", &r).await;
@@ -141,7 +162,9 @@ impl Identity for FakeIdentity {
         r: Request<id::VerifyEmailRequest>,
     ) -> Answer<id::VerifyEmailResponse> {
         self.0.note("verify_email", &r).await;
-        Ok(Response::new(id::VerifyEmailResponse { user: Some(user()) }))
+        Ok(Response::new(id::VerifyEmailResponse {
+            user: Some(user()),
+        }))
     }
     async fn resend_verification(
         &self,
@@ -164,7 +187,8 @@ impl Identity for FakeIdentity {
     ) -> Answer<id::UpdateProfileResponse> {
         self.0.note("update_profile", &r).await;
         self.0.updates.lock().unwrap().push(r.into_inner());
-        self.0.money(id::UpdateProfileResponse { user: Some(user()) })
+        self.0
+            .money(id::UpdateProfileResponse { user: Some(user()) })
     }
     async fn search_users(
         &self,
@@ -179,7 +203,9 @@ impl Identity for FakeIdentity {
     async fn get_jwks(&self, r: Request<id::GetJwksRequest>) -> Answer<id::GetJwksResponse> {
         principal::service(&r)?;
         self.0.note("get_jwks", &r).await;
-        Ok(Response::new(id::GetJwksResponse { jwks_json: r#"{"keys":[]}"#.into() }))
+        Ok(Response::new(id::GetJwksResponse {
+            jwks_json: r#"{"keys":[]}"#.into(),
+        }))
     }
     async fn watch_revocations(
         &self,
@@ -190,10 +216,13 @@ impl Identity for FakeIdentity {
 }
 
 #[derive(Clone)]
-pub struct FakeWallet(pub Arc<Seen>);
+pub(crate) struct FakeWallet(pub(crate) Arc<Seen>);
 
 fn money(amount_minor: i64) -> Option<wl::Money> {
-    Some(wl::Money { amount_minor, currency: "INR".into() })
+    Some(wl::Money {
+        amount_minor,
+        currency: "INR".into(),
+    })
 }
 
 fn account() -> wl::Account {
@@ -216,10 +245,19 @@ fn transaction(amount: Option<wl::Money>) -> Option<wl::Transaction> {
         status: "posted".into(),
         direction: "out".into(),
         amount,
-        from: Some(wl::Party { user_id: "u".into(), ..wl::Party::default() }),
-        to: Some(wl::Party { external: "sandbox".into(), ..wl::Party::default() }),
+        from: Some(wl::Party {
+            user_id: "u".into(),
+            ..wl::Party::default()
+        }),
+        to: Some(wl::Party {
+            external: "sandbox".into(),
+            ..wl::Party::default()
+        }),
         category: "food".into(),
-        created_at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 500_000_000 }),
+        created_at: Some(prost_types::Timestamp {
+            seconds: 1_700_000_000,
+            nanos: 500_000_000,
+        }),
         ..wl::Transaction::default()
     })
 }
@@ -231,34 +269,44 @@ impl Wallet for FakeWallet {
         r: Request<wl::ListAccountsRequest>,
     ) -> Answer<wl::ListAccountsResponse> {
         self.0.note("list_accounts", &r).await;
-        self.0.money(wl::ListAccountsResponse { accounts: vec![account()] })
+        self.0.money(wl::ListAccountsResponse {
+            accounts: vec![account()],
+        })
     }
     async fn open_account(
         &self,
         r: Request<wl::OpenAccountRequest>,
     ) -> Answer<wl::OpenAccountResponse> {
         self.0.note("open_account", &r).await;
-        self.0.money(wl::OpenAccountResponse { account: Some(account()) })
+        self.0.money(wl::OpenAccountResponse {
+            account: Some(account()),
+        })
     }
     async fn get_account(
         &self,
         r: Request<wl::GetAccountRequest>,
     ) -> Answer<wl::GetAccountResponse> {
         self.0.note("get_account", &r).await;
-        Ok(Response::new(wl::GetAccountResponse { account: Some(account()) }))
+        Ok(Response::new(wl::GetAccountResponse {
+            account: Some(account()),
+        }))
     }
     async fn deposit(&self, r: Request<wl::DepositRequest>) -> Answer<wl::DepositResponse> {
         self.0.note("deposit", &r).await;
         let amount = r.get_ref().amount.clone();
         self.0.deposits.lock().unwrap().push(r.into_inner());
-        self.0.money(wl::DepositResponse { transaction: transaction(amount) })
+        self.0.money(wl::DepositResponse {
+            transaction: transaction(amount),
+        })
     }
     async fn transfer(&self, r: Request<wl::TransferRequest>) -> Answer<wl::TransferResponse> {
         principal::fresh_user(&r)?;
         self.0.note("transfer", &r).await;
         let amount = r.get_ref().amount.clone();
         self.0.transfers.lock().unwrap().push(r.into_inner());
-        self.0.money(wl::TransferResponse { transaction: transaction(amount) })
+        self.0.money(wl::TransferResponse {
+            transaction: transaction(amount),
+        })
     }
     async fn list_transactions(
         &self,
@@ -283,28 +331,32 @@ impl Wallet for FakeWallet {
         r: Request<wl::ListCategoriesRequest>,
     ) -> Answer<wl::ListCategoriesResponse> {
         self.0.note("list_categories", &r).await;
-        Ok(Response::new(wl::ListCategoriesResponse { categories: vec!["food".into()] }))
+        Ok(Response::new(wl::ListCategoriesResponse {
+            categories: vec!["food".into()],
+        }))
     }
 }
 
 /// notify-service: each user's stream is the numbers 1 to `head`, which the test moves.
 #[derive(Clone)]
-pub struct FakeNotify {
-    pub seen: Arc<Seen>,
+pub(crate) struct FakeNotify {
+    pub(crate) seen: Arc<Seen>,
     /// Number of the newest event.
-    pub head: watch::Sender<i64>,
+    pub(crate) head: watch::Sender<i64>,
     /// Open streams end when this changes.
-    pub cut: watch::Sender<u64>,
+    pub(crate) cut: watch::Sender<u64>,
     /// Numbers below this are no longer kept.
-    pub first_kept: Arc<Mutex<i64>>,
+    pub(crate) first_kept: Arc<Mutex<i64>>,
     /// Bytes of filling in each event.
-    pub filling: Arc<Mutex<usize>>,
+    pub(crate) filling: Arc<Mutex<usize>>,
+    tasks: Tasks,
 }
 
 impl FakeNotify {
-    pub fn new(seen: Arc<Seen>) -> Self {
+    pub(crate) fn new(seen: Arc<Seen>, tasks: Tasks) -> Self {
         Self {
             seen,
+            tasks,
             head: watch::Sender::new(0),
             cut: watch::Sender::new(0),
             first_kept: Arc::new(Mutex::new(1)),
@@ -320,7 +372,10 @@ fn event(seq: i64, filling: usize) -> nt::SubscribeResponse {
             seq,
             topic: "balance".into(),
             event: "balance.updated".into(),
-            at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+            at: Some(prost_types::Timestamp {
+                seconds: 1_700_000_000,
+                nanos: 0,
+            }),
             data_json: data.to_string(),
             traceparent: String::new(),
         })),
@@ -335,7 +390,9 @@ impl Notify for FakeNotify {
         &self,
         r: Request<nt::ListNotificationsRequest>,
     ) -> Answer<nt::ListNotificationsResponse> {
-        self.seen.note(&format!("list_notifications {:?}", r.get_ref().unread), &r).await;
+        self.seen
+            .note(&format!("list_notifications {:?}", r.get_ref().unread), &r)
+            .await;
         Ok(Response::new(nt::ListNotificationsResponse::default()))
     }
     async fn get_unread_count(
@@ -351,8 +408,13 @@ impl Notify for FakeNotify {
     ) -> Answer<nt::MarkNotificationResponse> {
         self.seen.note("mark_notification", &r).await;
         let read = r.get_ref().read;
-        let notification = nt::Notification { read, ..nt::Notification::default() };
-        Ok(Response::new(nt::MarkNotificationResponse { notification: Some(notification) }))
+        let notification = nt::Notification {
+            read,
+            ..nt::Notification::default()
+        };
+        Ok(Response::new(nt::MarkNotificationResponse {
+            notification: Some(notification),
+        }))
     }
     async fn mark_all_read(
         &self,
@@ -387,10 +449,15 @@ impl Notify for FakeNotify {
         let mut head = self.head.subscribe();
         let mut cut = self.cut.subscribe();
         let filling = *self.filling.lock().unwrap();
-        tokio::task::spawn(async move {
+        let seen = self.seen.clone();
+        seen.streams.fetch_add(1, Ordering::SeqCst);
+        self.tasks.spawn("fake-stream", async move {
+            let gone = frames.clone();
             let newest = *head.borrow_and_update();
             let ready = nt::SubscribeResponse {
-                frame: Some(nt::subscribe_response::Frame::Ready(nt::Ready { seq: newest })),
+                frame: Some(nt::subscribe_response::Frame::Ready(nt::Ready {
+                    seq: newest,
+                })),
             };
             let tell = async {
                 frames.send(Ok(ready)).await.ok()?;
@@ -405,15 +472,17 @@ impl Notify for FakeNotify {
             };
             let _: Option<()> = tokio::select! {
                 told = tell => told,
+                () = gone.closed() => None,
                 _ = cut.changed() => {
                     // Sometimes a stream ends, and sometimes it breaks.
-                    if *cut.borrow() % 2 == 0 {
+                    if cut.borrow().is_multiple_of(2) {
                         frames.send(Err(Status::unavailable("shutting down"))).await.ok()
                     } else {
                         None
                     }
                 }
             };
+            seen.streams.fetch_sub(1, Ordering::SeqCst);
         });
         let receiver = stream::unfold(receiver, |mut receiver| async {
             receiver.recv().await.map(|frame| (frame, receiver))
@@ -427,16 +496,34 @@ impl Notify for FakeNotify {
     ) -> Answer<nt::AcknowledgeResponse> {
         self.seen.note("acknowledge", &r).await;
         let request = r.into_inner();
-        self.seen.acknowledged.lock().unwrap().push((request.device_id, request.seq));
+        self.seen
+            .acknowledged
+            .lock()
+            .unwrap()
+            .push((request.device_id, request.seq));
         Ok(Response::new(nt::AcknowledgeResponse {}))
     }
 }
 
+/// Notes when an upload is over without having ended.
+struct Watch(Arc<Seen>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut upload = self.0.upload.lock().unwrap();
+        upload.broke = !upload.ended;
+    }
+}
+
 #[derive(Clone)]
-pub struct FakeScheduler(pub Arc<Seen>);
+pub(crate) struct FakeScheduler(pub(crate) Arc<Seen>);
 
 fn schedule() -> Option<sc::SmsSchedule> {
-    Some(sc::SmsSchedule { id: "s".into(), status: "scheduled".into(), ..Default::default() })
+    Some(sc::SmsSchedule {
+        id: "s".into(),
+        status: "scheduled".into(),
+        ..Default::default()
+    })
 }
 
 fn report() -> Option<sc::RecipientReport> {
@@ -460,7 +547,10 @@ impl Scheduler for FakeScheduler {
     ) -> Answer<sc::CreateSmsScheduleResponse> {
         self.0.note("create_sms_schedule", &r).await;
         self.0.schedules.lock().unwrap().push(r.into_inner());
-        self.0.money(sc::CreateSmsScheduleResponse { schedule: schedule(), report: report() })
+        self.0.money(sc::CreateSmsScheduleResponse {
+            schedule: schedule(),
+            report: report(),
+        })
     }
 
     async fn upload_sms_recipients(
@@ -470,6 +560,8 @@ impl Scheduler for FakeScheduler {
         use sc::upload_sms_recipients_request::Part;
         self.0.note("upload_sms_recipients", &r).await;
         let mut parts = r.into_inner();
+        // A call that is reset is dropped where it stands.
+        let _watch = Watch(self.0.clone());
         loop {
             match parts.message().await {
                 Ok(Some(part)) => {
@@ -492,12 +584,11 @@ impl Scheduler for FakeScheduler {
                 }
                 Ok(None) => {
                     self.0.upload.lock().unwrap().ended = true;
-                    return Ok(Response::new(sc::UploadSmsRecipientsResponse { report: report() }));
+                    return Ok(Response::new(sc::UploadSmsRecipientsResponse {
+                        report: report(),
+                    }));
                 }
-                Err(status) => {
-                    self.0.upload.lock().unwrap().broke = true;
-                    return Err(status);
-                }
+                Err(status) => return Err(status),
             }
         }
     }
@@ -514,7 +605,9 @@ impl Scheduler for FakeScheduler {
         r: Request<sc::GetSmsScheduleRequest>,
     ) -> Answer<sc::GetSmsScheduleResponse> {
         self.0.note("get_sms_schedule", &r).await;
-        Ok(Response::new(sc::GetSmsScheduleResponse { schedule: schedule() }))
+        Ok(Response::new(sc::GetSmsScheduleResponse {
+            schedule: schedule(),
+        }))
     }
     async fn get_sms_progress(
         &self,
@@ -540,6 +633,8 @@ impl Scheduler for FakeScheduler {
         r: Request<sc::CancelSmsScheduleRequest>,
     ) -> Answer<sc::CancelSmsScheduleResponse> {
         self.0.note("cancel_sms_schedule", &r).await;
-        Ok(Response::new(sc::CancelSmsScheduleResponse { schedule: schedule() }))
+        Ok(Response::new(sc::CancelSmsScheduleResponse {
+            schedule: schedule(),
+        }))
     }
 }

@@ -1,5 +1,11 @@
 //! The gateway against small stand-ins for the services, which record what reaches them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests may fail as tests do"
+)]
+
 mod auth;
 mod bodies;
 mod documents;
