@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::sleep;
 
+use crate::support::alone;
 use crate::support::people::{arrive_with, key};
 use crate::support::process::Process;
 use load::Load;
@@ -33,6 +34,7 @@ const SETTINGS: [(&str, &str); 7] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_doubled_when_the_product_is_killed_under_load() {
+    let _machine = alone().await;
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
     let folder = tempfile::tempdir().expect("a folder");

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::support::people::{arrive_with, balance};
 use crate::support::process::Process;
 use crate::support::product::Product;
+use crate::support::together;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_sessions_and_money_survive_a_restart() {
@@ -36,6 +37,7 @@ async fn jwks(product: &Product) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_on_the_same_folder_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
+    let _machine = together().await;
     let mut first = Process::new(&folder.path().join("data"), &[]);
     first.start().await;
     let second = Process::new(first.data(), &[]);

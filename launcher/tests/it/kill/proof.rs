@@ -128,22 +128,27 @@ pub(super) async fn streams_tell_each_transfer_once(people: &[Session], moved: &
 /// Everything from the first event on, once as many transactions as expected have been told.
 async fn whole_stream(person: &Session, transactions: usize) -> Vec<StreamEvent> {
     let token = &person.tokens.access_token;
-    eventually("the stream tells every transaction", SETTLE, || async {
-        let mut stream = EventStream::open(person.api(), token, Some(0))
-            .await
-            .expect("it opens");
-        let head = usize::try_from(stream.head()).expect("a number from 0");
-        let events = stream
-            .take(head, EVENT_PATIENCE)
-            .await
-            .expect("all are sent");
-        stream.close().await;
-        let told = events
-            .iter()
-            .filter(|event| event.event == "balance.updated")
-            .count();
-        (told >= transactions).then_some(events)
-    })
+    let name = &person.user().first_name;
+    eventually(
+        &format!("{name} is told of {transactions} transactions"),
+        SETTLE,
+        || async {
+            let mut stream = EventStream::open(person.api(), token, Some(0))
+                .await
+                .expect("it opens");
+            let head = usize::try_from(stream.head()).expect("a number from 0");
+            let events = stream
+                .take(head, EVENT_PATIENCE)
+                .await
+                .expect("all are sent");
+            stream.close().await;
+            let told = events
+                .iter()
+                .filter(|event| event.event == "balance.updated")
+                .count();
+            (told >= transactions).then_some(events)
+        },
+    )
     .await
 }
 

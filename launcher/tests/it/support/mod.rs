@@ -9,11 +9,25 @@ use std::time::Duration;
 use launcher::config::Config;
 use platform::database::Database;
 use platform::{consumer, outbox};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::{Instant, sleep};
 
 /// Longest wait for anything that takes a moment.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(25);
+
+/// The machine: the fault test wants it for itself, lest it starve what the others wait for.
+static MACHINE: RwLock<()> = RwLock::const_new(());
+
+/// The machine, shared with other tests.
+pub(crate) async fn together() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().await
+}
+
+/// The machine, once all others are done with it.
+pub(crate) async fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().await
+}
 
 /// Asks again and again until there is a value.
 pub(crate) async fn eventually<T, F>(

@@ -5,23 +5,30 @@ use launcher::client::{Api, Mailbox};
 use launcher::config::Config;
 use launcher::up::{self, Running};
 use tempfile::TempDir;
+use tokio::sync::RwLockReadGuard;
 
 use super::clock::ForwardClock;
+use super::together;
 
 /// The whole product in this process, on a folder and port of its own.
 pub(crate) struct Product {
     folder: TempDir,
     clock: Arc<ForwardClock>,
     running: Running,
+    machine: RwLockReadGuard<'static, ()>,
 }
 
 impl Product {
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        Self::start_on(folder, Arc::default()).await
+        Self::start_on(folder, Arc::default(), together().await).await
     }
 
-    async fn start_on(folder: TempDir, clock: Arc<ForwardClock>) -> Self {
+    async fn start_on(
+        folder: TempDir,
+        clock: Arc<ForwardClock>,
+        machine: RwLockReadGuard<'static, ()>,
+    ) -> Self {
         let config = Self::config(folder.path());
         let running = up::start(config, Arc::clone(&clock) as _)
             .await
@@ -30,6 +37,7 @@ impl Product {
             folder,
             clock,
             running,
+            machine,
         }
     }
 
@@ -73,9 +81,10 @@ impl Product {
             folder,
             clock,
             running,
+            machine,
         } = self;
         running.stop().await;
-        Self::start_on(folder, clock).await
+        Self::start_on(folder, clock, machine).await
     }
 
     /// Stops it; every task must end by itself.
