@@ -7,6 +7,7 @@ mod decode;
 mod edge;
 mod error;
 mod extract;
+mod linger;
 mod openapi;
 mod routes;
 mod server;

@@ -20,6 +20,7 @@ use tower::Service;
 
 use crate::config::GatewayConfig;
 use crate::edge::Peer;
+use crate::linger::Lingering;
 
 /// Header fields of one request.
 const MAX_HEADERS: usize = 100;
@@ -94,6 +95,7 @@ impl Connection {
             header_timeout,
             tasks,
         } = self;
+        let socket = Lingering::new(socket, peer.clone(), tasks.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
             let mut router = router.clone();
