@@ -7,6 +7,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use prost::Message;
 use sea_orm::sea_query::OnConflict;
@@ -16,7 +19,7 @@ use uuid::Uuid;
 
 use crate::event_bus::{Envelope, HandleError, Handler};
 use crate::work::{UnitOfWork, Work};
-use crate::{Error, telemetry, time};
+use crate::{Error, Kind, telemetry, time};
 
 /// Most events in one transaction.
 pub const MAX_BATCH: usize = 256;
@@ -30,6 +33,20 @@ pub enum Verdict {
     Done,
     /// To be delivered again after a pause; the reason is for the log and for a dead letter.
     Retry(String),
+}
+
+/// Why a batch was rolled back.
+enum Failure {
+    /// An event could not be taken.
+    Event(HandleError),
+    /// The transaction itself failed, whatever was in it.
+    Unit(Error),
+}
+
+impl From<sea_orm::DbErr> for Failure {
+    fn from(error: sea_orm::DbErr) -> Self {
+        Self::Unit(error.into())
+    }
 }
 
 /// Takes events of some types into one service.
@@ -72,7 +89,13 @@ impl Consumer {
         Box::pin(async move {
             let error = match self.attempt(events).await {
                 Ok(()) => return vec![Verdict::Done; events.len()],
-                Err(error) => error,
+                // No event is to blame, so there is no culprit to look for.
+                Err(Failure::Unit(error)) if error.kind() == Kind::Unavailable => {
+                    tracing::warn!(consumer = self.name, events = events.len(), %error, "events put off");
+                    return vec![Verdict::Retry(error.to_string()); events.len()];
+                }
+                Err(Failure::Unit(error)) => HandleError::Transient(error),
+                Err(Failure::Event(error)) => error,
             };
             if let [event] = events {
                 return vec![self.judge(event, error).await];
@@ -85,12 +108,16 @@ impl Consumer {
     }
 
     /// All events in one transaction, or none.
-    async fn attempt(&self, events: &[Envelope]) -> Result<(), HandleError> {
-        let mut unit = self.work.begin().await?;
-        let fresh = self.remember(&unit, events).await?;
+    async fn attempt(&self, events: &[Envelope]) -> Result<(), Failure> {
+        let mut unit = self.work.begin().await.map_err(Failure::Unit)?;
+        let mut fresh = self.remember(&unit, events).await?;
+        if !fresh.is_empty() {
+            self.guarded(self.handler.prepare(&mut unit, events))
+                .await?;
+        }
         for event in events {
-            let id = event_id(event)?;
-            if !fresh.contains(&id) {
+            // Taken out, because an event may stand twice in one batch.
+            if !fresh.remove(&event_id(event).map_err(Failure::Event)?) {
                 continue;
             }
             let span = tracing::info_span!(
@@ -101,12 +128,26 @@ impl Consumer {
                 event.r#type = %event.r#type,
             );
             telemetry::set_parent(&span, &event.traceparent);
-            self.handler
-                .handle(&mut unit, event)
+            self.guarded(self.handler.handle(&mut unit, event))
                 .instrument(span)
                 .await?;
         }
-        Ok(unit.commit().await?)
+        unit.commit().await.map_err(Failure::Unit)
+    }
+
+    /// A handler that panics has met an event that it cannot understand; the consumer lives on.
+    async fn guarded(
+        &self,
+        work: impl Future<Output = Result<(), HandleError>>,
+    ) -> Result<(), Failure> {
+        let outcome = AssertUnwindSafe(work)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|panic| {
+                let text = crate::shutdown::panic_text(&*panic).to_owned();
+                Err(HandleError::Poison(format!("the handler panicked: {text}")))
+            });
+        outcome.map_err(Failure::Event)
     }
 
     /// Puts the ids into the inbox and tells which were not there.
@@ -114,8 +155,9 @@ impl Consumer {
         &self,
         unit: &UnitOfWork,
         events: &[Envelope],
-    ) -> Result<HashSet<Uuid>, HandleError> {
-        let mut ids = events.iter().map(event_id).collect::<Result<Vec<_>, _>>()?;
+    ) -> Result<HashSet<Uuid>, Failure> {
+        let ids = events.iter().map(event_id).collect::<Result<Vec<_>, _>>();
+        let mut ids = ids.map_err(Failure::Event)?;
         ids.sort_unstable();
         ids.dedup();
         let known: HashSet<Uuid> = inbox::Entity::find()
@@ -156,7 +198,7 @@ impl Consumer {
             return Ok(fresh);
         }
         // Another replica committed one of them after our look: look again.
-        Err(HandleError::Transient(Error::unavailable(
+        Err(Failure::Unit(Error::unavailable(
             "delivered_elsewhere",
             "another replica took an event of the batch",
         )))
@@ -192,7 +234,10 @@ impl Consumer {
         let unit = self.work.begin().await?;
         match self.remember(&unit, std::slice::from_ref(event)).await {
             Ok(_) => unit.commit().await,
-            Err(error) => Err(Error::unavailable("not_remembered", error.to_string())),
+            Err(Failure::Unit(error)) => Err(error),
+            Err(Failure::Event(error)) => {
+                Err(Error::unavailable("not_remembered", error.to_string()))
+            }
         }
     }
 
@@ -250,7 +295,14 @@ impl Consumer {
                 let Ok(event) = Envelope::decode(letter.envelope.as_slice()) else {
                     continue;
                 };
-                if self.attempt(std::slice::from_ref(&event)).await.is_ok() {
+                let outcome = self.attempt(std::slice::from_ref(&event)).await;
+                if let Err(Failure::Event(error)) = &outcome {
+                    tracing::warn!(event.id = %event.id, event.r#type = %event.r#type, %error, "still a dead letter");
+                }
+                if let Err(Failure::Unit(error)) = outcome {
+                    return Err(error);
+                }
+                if outcome.is_ok() {
                     let unit = self.work.begin().await?;
                     dead_letter::Entity::delete_by_id((self.name.to_owned(), letter.event_id))
                         .exec(unit.tx())
@@ -295,7 +347,7 @@ pub(crate) mod inbox {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-mod dead_letter {
+pub(crate) mod dead_letter {
     use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]

@@ -39,7 +39,7 @@ pub struct Lagged;
 pub struct FanoutReceiver {
     receiver: broadcast::Receiver<Bytes>,
     /// Removes the topic when its last receiver goes.
-    _guard: Option<TopicGuard>,
+    _guard: TopicGuard,
 }
 
 impl FanoutReceiver {
@@ -101,7 +101,7 @@ impl Fanout for MemoryFanout {
         };
         Ok(FanoutReceiver {
             receiver,
-            _guard: Some(guard),
+            _guard: guard,
         })
     }
 }

@@ -3,7 +3,9 @@
 //! A key is claimed and its answer stored in the transaction of the work that it stands for, so a crash leaves either
 //! both or neither. A second request with the same key waits in the database for the first one's transaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use prost::Message;
@@ -12,6 +14,8 @@ use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter,
 };
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{Error, FieldViolation, Kind, time};
@@ -189,6 +193,89 @@ async fn claim_chunk(
     Ok(())
 }
 
+/// We answer this much before the caller stops listening, so that the answer still arrives.
+const HEAD_START: Duration = Duration::from_millis(10);
+
+/// Keys whose first request is under way in this process.
+#[derive(Clone, Default)]
+pub(crate) struct UnderWay(Arc<Room>);
+
+#[derive(Default)]
+struct Room {
+    keys: Mutex<HashSet<(String, String)>>,
+    left: Notify,
+}
+
+/// The place of one request; the next one with its key may come when it is dropped.
+pub(crate) struct Place {
+    room: Arc<Room>,
+    name: (String, String),
+}
+
+impl UnderWay {
+    /// Waits until no other request with this key is under way.
+    ///
+    /// # Errors
+    /// `request_in_progress` when the deadline comes first.
+    pub(crate) async fn enter(
+        &self,
+        key: &RequestKey,
+        deadline: Option<Instant>,
+    ) -> Result<Place, Error> {
+        let name = (key.scope.clone(), key.key.clone());
+        loop {
+            let mut left = std::pin::pin!(self.0.left.notified());
+            left.as_mut().enable();
+            if self.0.keys().insert(name.clone()) {
+                return Ok(Place {
+                    room: self.0.clone(),
+                    name,
+                });
+            }
+            until(deadline, left).await?;
+        }
+    }
+}
+
+impl Room {
+    fn keys(&self) -> MutexGuard<'_, HashSet<(String, String)>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.room.keys().remove(&self.name);
+        self.room.left.notify_waiters();
+    }
+}
+
+/// Waits for `work`, no longer than until shortly before the deadline.
+///
+/// # Errors
+/// `request_in_progress` when the deadline comes first.
+pub(crate) async fn until<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = T>,
+) -> Result<T, Error> {
+    let Some(deadline) = deadline else {
+        return Ok(work.await);
+    };
+    let patience = deadline.checked_sub(HEAD_START).unwrap_or(deadline);
+    tokio::time::timeout_at(patience, work)
+        .await
+        .map_err(|_| in_progress())
+}
+
+/// The refusal of a duplicate that could wait no longer.
+pub fn in_progress() -> Error {
+    Error::conflict(
+        "request_in_progress",
+        format!("an earlier request with this {HEADER} is still under way"),
+    )
+    .with_retry_after(Duration::from_secs(1))
+}
+
 /// Stores answers under keys that were claimed as fresh in the same transaction.
 ///
 /// # Errors
@@ -324,4 +411,27 @@ pub(crate) mod row {
     pub(crate) enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_duplicate_whose_deadline_comes_first_is_told_so() {
+        let request = proto::identity::v1::GetProfileRequest {};
+        let key = RequestKey::parse(Uuid::nil(), "test", "k", &request).unwrap();
+        let under_way = UnderWay::default();
+        let soon = Some(Instant::now() + Duration::from_millis(50));
+        let first = under_way.enter(&key, soon).await.unwrap();
+        let Err(refusal) = under_way.enter(&key, soon).await else {
+            panic!("two at once")
+        };
+        assert_eq!(
+            (refusal.kind(), refusal.reason()),
+            (Kind::Conflict, "request_in_progress")
+        );
+        drop(first);
+        assert!(under_way.enter(&key, soon).await.is_ok());
+    }
 }

@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `service.key` | signs the tokens with which services call each other |
 //! | `lookup.key` | keys the hash under which e-mail addresses are looked up |
-//! | `mail.key` | opens what only a mail may carry (X25519) |
+//! | `mail.pub` | seals what only a mail may carry (X25519) |
+//! | `mail.key` | opens it; for notify-service alone |
 //!
-//! Each holds 32 random bytes. A file that is missing is made; one that is there is never touched.
+//! Each holds 32 bytes. A file that is missing is made; one that is there is never touched. Where `mail.pub` is there and
+//! `mail.key` is not, mails can be sealed and not opened: that is what every service but notify-service needs.
 
 use std::fs;
 use std::io::{self, Write};
@@ -39,7 +41,7 @@ const KEY_LENGTH: usize = 32;
 pub struct Keys {
     dir: PathBuf,
     lookup: Vec<u8>,
-    mail_private: MailPrivateKey,
+    mail_private: Option<MailPrivateKey>,
     mail_public: MailPublicKey,
     service_tokens: ServiceTokens,
 }
@@ -63,13 +65,11 @@ impl Keys {
         create_dir(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let service = load_key(dir, "service.key")?;
         let lookup = load_key(dir, "lookup.key")?;
-        let mail = load_key(dir, "mail.key")?;
-        let mail_private = MailPrivateKey::from_bytes(&mail)
-            .map_err(|error| anyhow::anyhow!("{}/mail.key is damaged: {error}", dir.display()))?;
+        let (mail_private, mail_public) = load_mail_keys(dir)?;
         Ok(Self {
             dir: dir.to_owned(),
             lookup,
-            mail_public: X25519HkdfSha256::sk_to_pk(&mail_private),
+            mail_public,
             mail_private,
             service_tokens: ServiceTokens::new(&service),
         })
@@ -129,7 +129,7 @@ impl Keys {
     ///
     /// # Errors
     /// `seal_broken` (invalid argument) when it was made with another key, for another `aad`, or was changed on its
-    /// way. Trying again will not help.
+    /// way: trying again will not help. A fault where there is no `mail.key`.
     pub fn open_mail(&self, sealed: &[u8], aad: &[u8]) -> Result<MailSecret, Error> {
         let broken = || {
             Error::new(
@@ -138,6 +138,12 @@ impl Keys {
                 "the seal cannot be opened",
             )
         };
+        let private = self.mail_private.as_ref().ok_or_else(|| {
+            Error::internal(anyhow::anyhow!(
+                "there is no mail.key in {}",
+                self.dir.display()
+            ))
+        })?;
         let (version, rest) = sealed.split_first().ok_or_else(broken)?;
         if *version != SEAL_VERSION || rest.len() < EncappedKey::size() {
             return Err(broken());
@@ -146,7 +152,7 @@ impl Keys {
         let encapped = EncappedKey::from_bytes(encapped).map_err(|_| broken())?;
         let plain = hpke::single_shot_open::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
             &OpModeR::Base,
-            &self.mail_private,
+            private,
             &encapped,
             SEAL_INFO,
             ciphertext,
@@ -155,6 +161,28 @@ impl Keys {
         .map_err(|_| broken())?;
         MailSecret::decode(plain.as_slice()).map_err(|_| broken())
     }
+}
+
+fn load_mail_keys(dir: &Path) -> anyhow::Result<(Option<MailPrivateKey>, MailPublicKey)> {
+    let damaged =
+        |name: &str, error| anyhow::anyhow!("{}/{name} is damaged: {error}", dir.display());
+    let told = read(&dir.join("mail.pub"))?;
+    if let Some(told) = &told
+        && read(&dir.join("mail.key"))?.is_none()
+    {
+        let public = MailPublicKey::from_bytes(told).map_err(|e| damaged("mail.pub", e))?;
+        return Ok((None, public));
+    }
+    let private = MailPrivateKey::from_bytes(&load_key(dir, "mail.key")?)
+        .map_err(|error| damaged("mail.key", error))?;
+    let public = X25519HkdfSha256::sk_to_pk(&private);
+    let told = load_or_create_file(dir, "mail.pub", || public.to_bytes().to_vec())?;
+    ensure!(
+        told == public.to_bytes().as_slice(),
+        "mail.pub and mail.key in {} do not belong together",
+        dir.display()
+    );
+    Ok((Some(private), public))
 }
 
 fn load_key(dir: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
@@ -297,7 +325,7 @@ mod tests {
         });
         assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]));
         let left = fs::read_dir(&path).unwrap().count();
-        assert_eq!(left, 4, "no temporary file is left");
+        assert_eq!(left, 5, "no temporary file is left");
     }
 
     #[cfg(unix)]
@@ -324,6 +352,35 @@ mod tests {
         let refused = Keys::load_or_create(dir.path()).unwrap_err().to_string();
         assert!(refused.contains("lookup.key"), "{refused}");
         assert_eq!(fs::read(&path).unwrap(), b"short");
+    }
+
+    #[test]
+    fn who_has_only_the_public_half_seals_and_cannot_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let notify = Keys::load_or_create(&dir.path().join("notify")).unwrap();
+        let others = dir.path().join("others");
+        create_dir(&others).unwrap();
+        for name in ["service.key", "lookup.key", "mail.pub"] {
+            fs::copy(notify.dir().join(name), others.join(name)).unwrap();
+        }
+        let auth = Keys::load_or_create(&others).unwrap();
+        assert!(!others.join("mail.key").exists());
+        let sealed = auth.seal_mail(&secret(), b"user");
+        assert_eq!(
+            auth.open_mail(&sealed, b"user").unwrap_err().kind(),
+            Kind::Internal
+        );
+        assert_eq!(notify.open_mail(&sealed, b"user").unwrap(), secret());
+    }
+
+    #[test]
+    fn halves_that_do_not_belong_together_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = Keys::load_or_create(&dir.path().join("one")).unwrap();
+        let two = Keys::load_or_create(&dir.path().join("two")).unwrap();
+        fs::copy(one.dir().join("mail.pub"), two.dir().join("mail.pub")).unwrap();
+        let refused = Keys::load_or_create(two.dir()).unwrap_err().to_string();
+        assert!(refused.contains("do not belong together"), "{refused}");
     }
 
     #[test]

@@ -5,13 +5,15 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 
-use crate::consumer::{INBOX_RETENTION, inbox};
+use crate::consumer::{INBOX_RETENTION, dead_letter, inbox};
 use crate::shutdown::Tasks;
 use crate::work::Work;
 use crate::{Error, idempotency, time};
 
 /// How long an idempotency key is remembered: twice the 24 hours that clients are promised.
 pub const KEY_RETENTION: Duration = Duration::from_secs(48 * 3600);
+/// How long a dead letter is kept for somebody to look at.
+pub const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Pause between two rounds.
 const EVERY: Duration = Duration::from_secs(600);
 /// Rows removed in one transaction, so that no other writer waits long.
@@ -70,7 +72,15 @@ pub async fn run(work: &Work) -> Result<u64, Error> {
             ])
             .in_subquery(seen),
         );
+        let mut letters = Query::delete();
+        letters.from_table(dead_letter::Entity).and_where(
+            Expr::col(dead_letter::Column::At).lt(time::to_micros(now - DEAD_LETTER_RETENTION)),
+        );
         let unit = work.begin().await?;
+        let forgotten = unit.tx().execute(&letters).await?.rows_affected();
+        if forgotten > 0 {
+            tracing::warn!(forgotten, "dead letters were too old to keep");
+        }
         let gone = unit.tx().execute(&keys).await?.rows_affected()
             + unit.tx().execute(&events).await?.rows_affected();
         unit.commit().await?;

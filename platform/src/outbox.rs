@@ -1,6 +1,6 @@
 //! The outbox: events are rows of the transaction that they tell of, and a relay carries them to the bus.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType, Order, Query};
 use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryFilter};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::event_bus::{Envelope, EventBus, PublishError};
@@ -80,49 +81,50 @@ impl Relay {
     pub fn run(self, tasks: &Tasks) {
         let token = tasks.token();
         let name = format!("{}-relay", self.work.source());
-        tasks.spawn(name, async move {
+        tasks.spawn_critical(name, async move {
             if self.alone
                 && let Err(error) = self.release_all().await
             {
                 tracing::warn!(%error, "could not take over the outbox of the last run");
             }
-            let mut flying = FuturesUnordered::new();
-            let mut more = true;
-            loop {
-                if more && flying.len() < IN_FLIGHT {
-                    let mut lease = std::pin::pin!(self.lease());
-                    // The deliveries must go on meanwhile: on SQLite one of them may hold the writer that the lease
-                    // waits for.
-                    let leased = loop {
-                        tokio::select! {
-                            leased = &mut lease => break leased,
-                            Some(()) = flying.next(), if !flying.is_empty() => {}
-                        }
-                    };
-                    match leased {
-                        Ok(rows) => {
-                            more = rows.len() as u64 == BATCH;
-                            if !rows.is_empty() {
-                                flying.push(self.deliver(rows));
-                            }
-                        }
-                        Err(error) => {
-                            more = false;
-                            tracing::warn!(%error, "outbox could not be read");
-                        }
-                    }
-                    if more {
-                        continue;
-                    }
-                }
-                tokio::select! {
-                    () = token.cancelled() => break,
-                    Some(()) = flying.next(), if !flying.is_empty() => {}
-                    () = self.work.committed() => more = true,
-                    () = tokio::time::sleep(IDLE) => more = true,
-                }
-            }
+            self.carry(token).await;
         });
+    }
+
+    async fn carry(&self, token: CancellationToken) {
+        let mut flying = FuturesUnordered::new();
+        // Rows under way in this process, which a lease that ran out must not send a second time.
+        let mut ids: HashSet<Uuid> = HashSet::new();
+        let mut more = true;
+        while !token.is_cancelled() {
+            if more && flying.len() < IN_FLIGHT {
+                let mut lease = std::pin::pin!(self.lease());
+                // The deliveries must go on meanwhile: on SQLite one of them may hold the writer that the lease
+                // waits for.
+                let leased = loop {
+                    tokio::select! {
+                        leased = &mut lease => break leased,
+                        Some(landed) = flying.next(), if !flying.is_empty() => land(&mut ids, landed),
+                    }
+                };
+                let mut rows = leased.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "outbox could not be read");
+                    Vec::new()
+                });
+                more = rows.len() as u64 >= BATCH;
+                rows.retain(|row| ids.insert(row.id));
+                if !rows.is_empty() {
+                    flying.push(self.deliver(rows));
+                }
+                continue;
+            }
+            tokio::select! {
+                () = token.cancelled() => break,
+                Some(landed) = flying.next(), if !flying.is_empty() => land(&mut ids, landed),
+                () = self.work.committed() => more = true,
+                () = tokio::time::sleep(IDLE) => more = true,
+            }
+        }
     }
 
     /// Gives back the rows that an earlier life of this process had taken.
@@ -170,8 +172,8 @@ impl Relay {
         Ok(rows)
     }
 
-    /// Publishes a batch; deletes what the bus confirmed and puts the rest off.
-    async fn deliver(&self, rows: Vec<Row>) {
+    /// Publishes a batch; deletes what the bus confirmed and puts the rest off. Gives the ids of the batch.
+    async fn deliver(&self, rows: Vec<Row>) -> Vec<Uuid> {
         let attempts: HashMap<Uuid, i32> = rows.iter().map(|r| (r.id, r.attempts)).collect();
         let ids: Vec<Uuid> = rows.iter().map(|r| r.id).collect();
         let source = self.work.source();
@@ -181,16 +183,17 @@ impl Relay {
             .collect();
         let outcomes = self.bus.publish(envelopes).await;
         let (mut sent, mut unsent) = (Vec::new(), Vec::new());
-        for (id, outcome) in ids.into_iter().zip(outcomes) {
+        for (id, outcome) in ids.iter().zip(outcomes) {
             match outcome {
-                Ok(()) => sent.push(id),
-                Err(error) => unsent.push((id, error)),
+                Ok(()) => sent.push(*id),
+                Err(error) => unsent.push((*id, error)),
             }
         }
         if let Err(error) = self.settle(sent, unsent, &attempts).await {
             // The rows come back when their lease ends; consumers know them by their ids.
             tracing::warn!(%error, "published events could not be removed from the outbox");
         }
+        ids
     }
 
     async fn settle(
@@ -220,6 +223,12 @@ impl Relay {
                 .await?;
         }
         unit.commit().await
+    }
+}
+
+fn land(under_way: &mut HashSet<Uuid>, landed: Vec<Uuid>) {
+    for id in landed {
+        under_way.remove(&id);
     }
 }
 

@@ -199,7 +199,7 @@ impl Authenticator {
         Self::with_revocations(clock, keys, Revocations::new())
     }
 
-    /// For auth-service, which knows revocations at first hand: give it [`Revocations::source`].
+    /// With news of revocations from elsewhere than [`crate::identity::follow`].
     pub fn with_revocations(clock: SharedClock, keys: &Keys, revocations: Revocations) -> Self {
         Self {
             keys: KeySet::new(),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +28,7 @@ struct Inner {
     token: CancellationToken,
     running: Mutex<BTreeMap<u64, Name>>,
     next: AtomicU64,
+    failed: watch::Sender<Option<Name>>,
 }
 
 impl Tasks {
@@ -51,6 +53,35 @@ impl Tasks {
                 tracing::error!(task.name = %name, panic = panic_text(&*panic), "a task panicked");
             }
         })
+    }
+
+    /// Starts a task without which the process is of no use: one that is to run until [`Tasks::token`] is cancelled.
+    /// When it panics or ends before, [`Tasks::failed`] tells it, and the process should end so that its supervisor
+    /// starts it anew.
+    pub fn spawn_critical<F>(&self, name: impl Into<Name>, future: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let name = name.into();
+        let watched = Watched {
+            inner: Arc::clone(&self.inner),
+            name: name.clone(),
+        };
+        self.spawn(name, async move {
+            // Dropped when the task ends in whatever way, while it unwinds too.
+            let _watched = watched;
+            future.await;
+        })
+    }
+
+    /// Waits until a critical task has ended before its time, and gives its name.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.inner.failed.subscribe();
+        match failed.wait_for(Option::is_some).await {
+            Ok(name) => name.as_deref().unwrap_or_default().to_owned(),
+            // The sender lives as long as `self`.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// The token that is cancelled when the process shuts down.
@@ -94,7 +125,7 @@ impl Tasks {
 }
 
 /// What a panic said, where it said anything.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&'static str>()
         .copied()
@@ -105,6 +136,21 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 impl Inner {
     fn names(&self) -> MutexGuard<'_, BTreeMap<u64, Name>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells the end of a critical task.
+struct Watched {
+    inner: Arc<Inner>,
+    name: Name,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if !self.inner.token.is_cancelled() {
+            tracing::error!(task.name = %self.name, "a task ended that the process needs");
+            self.inner.failed.send_replace(Some(self.name.clone()));
+        }
     }
 }
 
@@ -148,6 +194,26 @@ mod tests {
         tasks.spawn(format!("deaf-{}", 2), std::future::pending());
         let left = tasks.shutdown(Duration::from_millis(20)).await;
         assert_eq!(left, ["deaf", "deaf-2"]);
+    }
+
+    #[tokio::test]
+    async fn a_critical_task_that_ends_before_its_time_is_told() {
+        let tasks = Tasks::new();
+        let token = tasks.token();
+        tasks.spawn_critical("sound", async move { token.cancelled().await });
+        assert!(tasks.failed().now_or_never().is_none());
+        tasks.spawn_critical("broken", async { panic!("on purpose") });
+        assert_eq!(tasks.failed().await, "broken");
+        assert!(tasks.shutdown(Duration::from_secs(5)).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn critical_tasks_may_end_once_the_process_shuts_down() {
+        let tasks = Tasks::new();
+        let token = tasks.token();
+        tasks.spawn_critical("sound", async move { token.cancelled().await });
+        assert!(tasks.shutdown(Duration::from_secs(5)).await.is_empty());
+        assert!(tasks.failed().now_or_never().is_none());
     }
 
     #[tokio::test]

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::database::Database;
 pub use crate::idempotency::{Answer, RequestKey};
-use crate::{Error, SharedClock, id, idempotency, outbox, telemetry};
+use crate::idempotency::{Place, UnderWay};
+use crate::{Error, SharedClock, grpc, id, idempotency, outbox, telemetry};
 
 /// Opens units of work on one database for one service. Cheap to clone.
 #[derive(Clone)]
@@ -20,6 +21,7 @@ pub struct Work {
     db: Database,
     clock: SharedClock,
     committed: Arc<Notify>,
+    under_way: UnderWay,
 }
 
 /// What a request with an idempotency key meets.
@@ -42,6 +44,7 @@ impl Work {
             db,
             clock,
             committed: Arc::new(Notify::new()),
+            under_way: UnderWay::default(),
         }
     }
 
@@ -77,21 +80,32 @@ impl Work {
             hooks: Mutex::new(Vec::new()),
             key: None,
             work: self.clone(),
+            _place: None,
         })
     }
 
     /// Begins a unit of work under an idempotency key, or gives the answer of the first time.
     ///
+    /// A duplicate that arrives while the first is under way waits for it, until shortly before the deadline of the
+    /// call that is being answered.
+    ///
     /// # Errors
-    /// `idempotency_key_reused` when the key came with another request before.
+    /// `idempotency_key_reused` when the key came with another request before; `request_in_progress` when the deadline
+    /// came before the first one's answer.
     pub async fn begin_once(&self, key: &RequestKey) -> Result<Begun, Error> {
+        let deadline = grpc::current_deadline();
+        let place = self.under_way.enter(key, deadline).await?;
         let mut unit = self.begin().await?;
-        let claims = idempotency::claim(&unit.tx, &[key], unit.now).await?;
+        // Here PostgreSQL waits for a first one in another process.
+        let keys = [key];
+        let claims = idempotency::claim(&unit.tx, &keys, unit.now);
+        let claims = idempotency::until(deadline, claims).await??;
         match claims.into_iter().next() {
             Some(idempotency::Claim::Replayed(answer)) => Ok(Begun::Replayed(answer)),
             Some(idempotency::Claim::Reused) => Err(idempotency::reused()),
             _ => {
                 unit.key = Some((key.clone(), false));
+                unit._place = Some(place);
                 Ok(Begun::Fresh(unit))
             }
         }
@@ -112,6 +126,8 @@ pub struct UnitOfWork {
     /// The key claimed, and whether its answer is stored.
     key: Option<(RequestKey, bool)>,
     work: Work,
+    /// Given up last, when the transaction has ended.
+    _place: Option<Place>,
 }
 
 impl UnitOfWork {

@@ -140,7 +140,7 @@ impl EventBus for InProcessBus {
             delayed: Vec::new(),
         };
         let token = tasks.token();
-        tasks.spawn(
+        tasks.spawn_critical(
             format!("{}-consumer", feeder.consumer.name()),
             feeder.run(deliveries, token),
         );

@@ -40,6 +40,19 @@ pub trait Handler: Send + Sync + 'static {
     /// Full names of the messages that it takes, e.g. `wallet.v1.TransferPosted`.
     fn types(&self) -> &'static [&'static str];
 
+    /// Called once before the events of a batch are worked in: the place to lock, in the order of their ids, rows that
+    /// several of them touch, so that two replicas never wait for each other in a circle.
+    ///
+    /// # Errors
+    /// As [`Handler::handle`].
+    async fn prepare(
+        &self,
+        _unit: &mut crate::work::UnitOfWork,
+        _events: &[Envelope],
+    ) -> Result<(), HandleError> {
+        Ok(())
+    }
+
     /// Works one event into `unit`.
     ///
     /// # Errors

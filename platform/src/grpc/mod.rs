@@ -47,6 +47,11 @@ pub fn is_replayed(metadata: &tonic::metadata::MetadataMap) -> bool {
     metadata.get(REPLAYED).is_some_and(|value| value == "true")
 }
 
+/// When the caller of the call that is being answered stops waiting; `None` outside of a call.
+pub(crate) fn current_deadline() -> Option<Instant> {
+    CURRENT_DEADLINE.try_with(|deadline| deadline.0).ok()
+}
+
 fn deadline_exceeded() -> crate::Error {
     crate::Error::new(
         crate::Kind::Timeout,

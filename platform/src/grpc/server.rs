@@ -12,17 +12,20 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 use tower::Service;
 use tracing::{Instrument, Span, field};
 
 use super::{
     CONNECTION_WINDOW, CURRENT_DEADLINE, DEFAULT_DEADLINE, Deadline, deadline_exceeded, timeout,
 };
+use crate::database::Database;
 use crate::principal::{Authenticator, token_missing};
 use crate::shutdown::panic_text;
 use crate::{Error, Tasks};
@@ -35,6 +38,9 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const MOST_STREAMS: u32 = 100_000;
 /// We answer this much before the caller gives up, so that the answer still arrives.
 const HEAD_START: Duration = Duration::from_millis(5);
+/// How often the database is asked whether it answers, and how long it may take.
+const HEALTH_EVERY: Duration = Duration::from_secs(2);
+const HEALTH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serves gRPC with what every service needs: callers are authenticated, traces continued, deadlines kept, panics
 /// caught, and health told.
@@ -42,6 +48,7 @@ const HEAD_START: Duration = Duration::from_millis(5);
 pub struct Server {
     name: &'static str,
     authenticator: Authenticator,
+    database: Option<Database>,
 }
 
 impl Server {
@@ -50,7 +57,15 @@ impl Server {
         Self {
             name,
             authenticator,
+            database: None,
         }
+    }
+
+    /// Health follows this database: not serving while it does not answer.
+    #[must_use]
+    pub fn with_database(mut self, database: &Database) -> Self {
+        self.database = Some(database.clone());
+        self
     }
 
     /// Serves `routes` in a task until the tasks are told to end; then no new call is taken and the running ones are
@@ -63,10 +78,17 @@ impl Server {
             name: self.name,
             authenticator: self.authenticator,
         };
+        if let Some(database) = self.database {
+            let (reporter, token) = (reporter.clone(), token.clone());
+            tasks.spawn(
+                format!("{}-health", self.name),
+                follow_health(self.name, database, reporter, token),
+            );
+        }
         let incoming = TcpIncoming::from(listener)
             .with_nodelay(Some(true))
             .with_keepalive(Some(Duration::from_secs(60)));
-        tasks.spawn(format!("{}-grpc", self.name), async move {
+        tasks.spawn_critical(format!("{}-grpc", self.name), async move {
             reporter
                 .set_service_status(self.name, ServingStatus::Serving)
                 .await;
@@ -90,6 +112,37 @@ impl Server {
                 tracing::error!(service = self.name, %error, "the gRPC server ended");
             }
         });
+    }
+}
+
+/// Tells whether the service can work, as long as its database answers.
+async fn follow_health(
+    name: &'static str,
+    database: Database,
+    reporter: HealthReporter,
+    token: CancellationToken,
+) {
+    let mut told = true;
+    loop {
+        tokio::select! {
+            () = token.cancelled() => return,
+            () = tokio::time::sleep(HEALTH_EVERY) => {}
+        }
+        let answer = tokio::time::timeout(HEALTH_PATIENCE, database.ping()).await;
+        let serving = matches!(answer, Ok(Ok(())));
+        if serving == told || token.is_cancelled() {
+            continue;
+        }
+        told = serving;
+        tracing::warn!(service = name, serving, "health changed with the database");
+        let status = if serving {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        for service in ["", name] {
+            reporter.set_service_status(service, status).await;
+        }
     }
 }
 

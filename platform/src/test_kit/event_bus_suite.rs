@@ -128,6 +128,8 @@ impl Scene {
 pub async fn run(bus: impl Fn() -> Arc<dyn EventBus>) {
     every_subscriber_of_a_type_gets_it_once(bus()).await;
     an_event_published_twice_is_done_once(bus()).await;
+    an_event_that_stands_twice_in_one_batch_is_done_once(bus()).await;
+    a_handler_that_panics_loses_one_event_and_lives_on(bus()).await;
     what_fails_for_a_while_is_retried(bus()).await;
     what_always_fails_becomes_a_dead_letter_and_can_be_redriven(bus()).await;
     poison_does_not_hold_up_its_neighbours(bus()).await;
@@ -171,6 +173,38 @@ async fn an_event_published_twice_is_done_once(bus: Arc<dyn EventBus>) {
     scene.publish(&last).await;
     eventually(DEADLINE, || async { recorder.committed(&last) == 1 }).await;
     assert_eq!(recorder.committed(&event), 1);
+}
+
+async fn an_event_that_stands_twice_in_one_batch_is_done_once(bus: Arc<dyn EventBus>) {
+    let scene = Scene::new(bus).await;
+    let recorder = Recorder::new(|_, _| Ok(()));
+    scene.subscribe("suite-copies", &recorder).await;
+    let (event, last) = (scene.event(1), scene.event(2));
+    let copies = vec![event.clone(), event.clone(), last.clone(), event.clone()];
+    for outcome in scene.bus.publish(copies).await {
+        outcome.expect("confirmed");
+    }
+    eventually(DEADLINE, || async { recorder.committed(&last) == 1 }).await;
+    assert_eq!(recorder.committed(&event), 1);
+}
+
+async fn a_handler_that_panics_loses_one_event_and_lives_on(bus: Arc<dyn EventBus>) {
+    let scene = Scene::new(bus).await;
+    let recorder = Recorder::new(|_, event| {
+        assert_ne!(event.subject, "1", "on purpose");
+        Ok(())
+    });
+    scene.subscribe("suite-panic", &recorder).await;
+    let (bad, good) = (scene.event(1), scene.event(2));
+    for outcome in scene.bus.publish(vec![bad.clone(), good.clone()]).await {
+        outcome.expect("confirmed");
+    }
+    eventually(DEADLINE, || async { recorder.committed(&good) == 1 }).await;
+    assert_eq!(recorder.committed(&bad), 0);
+    let dead = consumer::dead_letters(scene.db.reader())
+        .await
+        .expect("readable");
+    assert_eq!(dead, 1);
 }
 
 async fn what_fails_for_a_while_is_retried(bus: Arc<dyn EventBus>) {

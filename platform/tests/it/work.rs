@@ -112,6 +112,20 @@ async fn of_fifty_at_once_one_does_the_work_and_all_get_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_waits_for_the_first_and_then_gets_its_answer() {
+    let (_platform, work) = scene().await;
+    let key = key(Uuid::nil(), "k", "t");
+    let Begun::Fresh(mut unit) = work.begin_once(&key).await.unwrap() else {
+        panic!("new")
+    };
+    let mut second = Box::pin(answer(&work, &key, b"second"));
+    assert!(futures::poll!(&mut second).is_pending());
+    unit.store_answer(&Ok(b"first".to_vec())).await.unwrap();
+    unit.commit().await.unwrap();
+    assert_eq!(second.await.unwrap(), (b"first".to_vec(), true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_dropped_leaves_no_key_and_no_event() {
     let (_platform, work) = scene().await;
     let key = key(Uuid::nil(), "k", "t");
