@@ -8,6 +8,3 @@ pub mod commands;
 pub mod config;
 pub mod demo;
 pub mod up;
-
-/// Exit code for a configuration that cannot be used (`EX_USAGE` of sysexits).
-pub const EXIT_CONFIGURATION: u8 = 64;

@@ -106,6 +106,15 @@ pub enum Profile {
     Production,
 }
 
+impl Profile {
+    /// The profile of this process; development when none is named. [`load`] tells when the name is wrong.
+    pub fn of_process() -> Self {
+        let name = std::env::var_os(PROFILE_VARIABLE);
+        name.and_then(|name| name.to_str()?.parse().ok())
+            .unwrap_or_default()
+    }
+}
+
 impl FromStr for Profile {
     type Err = Problem;
 

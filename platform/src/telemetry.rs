@@ -193,6 +193,13 @@ fn log_filter(level: &str) -> anyhow::Result<EnvFilter> {
         }
         Err(_) => level.trim().to_owned(),
     };
+    // The filter would take a word that is no level for the name of a crate, and say nothing at all.
+    for word in directives.split(',').map(str::trim) {
+        anyhow::ensure!(
+            word.contains('=') || word.parse::<LevelFilter>().is_ok(),
+            "{word:?} is neither a log level nor of the form crate=level"
+        );
+    }
     EnvFilter::builder()
         .parse(&directives)
         .with_context(|| format!("{level:?} is not a log level"))

@@ -10,6 +10,9 @@ use crate::up::DataDir;
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
     direction: Way,
+    /// Go down although it drops tables with everything in them
+    #[arg(long)]
+    lose_data: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -29,6 +32,18 @@ impl Migrate {
             Way::Down => Direction::Down,
             Way::Status => Direction::Status,
         };
+        if direction == Direction::Down && !self.lose_data {
+            writeln!(
+                std::io::stderr(),
+                "coffer: `migrate down` drops the tables of the newest migration of each service, with everything \
+                 in them. Nothing was done. Make a copy of {}, then say --lose-data.",
+                config.data_dir.display()
+            )?;
+            return Err(Failure::Refused);
+        }
+        if direction == Direction::Status && !config.data_dir.exists() {
+            return Err(super::no_data(config));
+        }
         // Nobody may work on a schema that moves.
         let moves = direction != Direction::Status;
         let _data_dir = moves.then(|| DataDir::lock(&config.data_dir)).transpose()?;

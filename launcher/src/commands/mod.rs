@@ -14,7 +14,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::EXIT_CONFIGURATION;
 use crate::config::{Config, ConfigErrors};
 
 /// A self-hosted wallet backend. Without a command it starts the product.
@@ -95,6 +94,14 @@ impl From<ConfigErrors> for Failure {
     }
 }
 
+/// There is no data folder yet, so there is nothing to look at.
+fn no_data(config: &Config) -> Failure {
+    let folder = config.data_dir.display();
+    Failure::Broken(anyhow::anyhow!(
+        "there is no data in {folder} yet. `coffer up` makes it; COFFER_DATA_DIR names another folder."
+    ))
+}
+
 impl Args {
     /// Runs the command to its end.
     pub fn run(self) -> ExitCode {
@@ -107,10 +114,12 @@ impl Args {
         match outcome {
             Ok(()) => ExitCode::SUCCESS,
             Err(Failure::Refused) => ExitCode::FAILURE,
+            // Whoever read our output has enough.
+            Err(Failure::Broken(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
             // A closed terminal is no reason to change the exit code.
             Err(Failure::Configuration(errors)) => {
                 let _ = writeln!(stderr, "{errors}");
-                ExitCode::from(EXIT_CONFIGURATION)
+                ExitCode::from(platform::config::EXIT_CODE)
             }
             Err(Failure::Broken(error)) => {
                 let _ = writeln!(stderr, "coffer: {error:#}");
@@ -131,6 +140,12 @@ impl Args {
             Command::Ledger(LedgerCommand::Verify(verify)) => verify.run(&config()?).await,
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use crate::client::ApiError;
+
 /// What a step that held gives on, and a note for the reader.
 pub(super) type Held<T> = anyhow::Result<(T, String)>;
 
@@ -12,6 +14,17 @@ pub(super) fn held<T>(value: T, note: impl Into<String>) -> Held<T> {
 /// A check did not hold; what builds on it cannot go on. The report has the reason.
 #[derive(Debug)]
 pub(super) struct Stopped;
+
+/// What to do about too many runs in a row.
+const RATE_LIMITED: &str = "The demo signs new people up each time, and an address may do that only so often. Try again in a \
+    few minutes, or start the product with COFFER_GATEWAY__RATE_LIMIT__ENABLED=false.";
+
+fn is_rate_limited(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<ApiError>()
+        .and_then(ApiError::problem)
+        .is_some_and(|problem| problem.code == "rate_limited")
+}
 
 /// Steps as they happen, one line each.
 pub(super) struct Report<'a> {
@@ -56,6 +69,9 @@ impl<'a> Report<'a> {
             Err(error) => {
                 let reason = format!("{error:#}");
                 self.line(&format!("  ✗ {name:<52} {took:>8}\n      {reason}"));
+                if is_rate_limited(&error) {
+                    self.line(&format!("      {RATE_LIMITED}"));
+                }
                 self.failures.push(name.to_owned());
                 Err(Stopped)
             }

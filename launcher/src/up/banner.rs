@@ -2,8 +2,25 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::Running;
+use crate::config::Config;
 
 const FIRST_PERSON: &str = r#"{"first_name":"Asha","last_name":"Rao","email":"asha@example.com","password":"a long pass phrase"}"#;
+
+/// How to play the demo against this product, from the same folder and in the same way as it was started.
+fn demo_command(config: &Config, url: &str) -> String {
+    let defaults = Config::default().rooted();
+    let mut command = match std::env::var_os("CARGO") {
+        Some(_) => "cargo run -- demo".to_owned(),
+        None => "coffer demo".to_owned(),
+    };
+    if config.http_listen != defaults.http_listen {
+        command += &format!(" --url {url}");
+    }
+    if config.mail_dir() != defaults.mail_dir() {
+        command += &format!(" --mail-dir {}", config.mail_dir().display());
+    }
+    command
+}
 
 /// Says where everything is and what to try next.
 pub(super) fn show(running: &Running, took: Duration) -> std::io::Result<()> {
@@ -19,10 +36,7 @@ pub(super) fn show(running: &Running, took: Duration) -> std::io::Result<()> {
     writeln!(out, "  Data   {}", config.data_dir.display())?;
     writeln!(out, "  Mail   {}", config.mail_dir().display())?;
     writeln!(out, "\nTry in a second terminal:\n")?;
-    writeln!(
-        out,
-        "  cargo run -- demo          plays the main journey and checks it"
-    )?;
+    writeln!(out, "  {}", demo_command(config, &url))?;
     writeln!(out, "  curl -s {url}/health/ready")?;
     writeln!(
         out,

@@ -17,6 +17,8 @@ impl DataDir {
     /// When another process has it, or it cannot be made.
     pub fn lock(folder: &Path) -> anyhow::Result<Self> {
         create(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        close_to_others(folder)
+            .with_context(|| format!("cannot close {} to others", folder.display()))?;
         let path = folder.join("coffer.lock");
         let file = OpenOptions::new()
             .create(true)
@@ -48,6 +50,24 @@ fn create(folder: &Path) -> std::io::Result<()> {
         .create(folder)
 }
 
+/// The folder holds addresses and hashes of passwords: one that was there before may be open to everyone.
+#[cfg(unix)]
+fn close_to_others(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mode = fs::metadata(folder)?.permissions().mode();
+    if mode & 0o007 != 0 {
+        tracing::warn!(folder = %folder.display(), "the data folder was open to everyone; closed it");
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode & 0o770))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn close_to_others(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
 #[cfg(not(unix))]
 fn create(folder: &Path) -> std::io::Result<()> {
     fs::create_dir_all(folder)
@@ -56,6 +76,17 @@ fn create(folder: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_was_open_to_everyone_is_closed() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let _held = DataDir::lock(root.path()).unwrap();
+        let mode = fs::metadata(root.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o750);
+    }
 
     #[test]
     fn a_folder_is_given_to_one_at_a_time() {

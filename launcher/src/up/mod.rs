@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use platform::clock::SystemClock;
+use platform::config::Profile;
 use platform::event_bus::InProcessBus;
 use platform::fanout::MemoryFanout;
 use platform::keys::Keys;
@@ -30,6 +31,13 @@ const READY_PATIENCE: Duration = Duration::from_secs(30);
 const EDGE_GRACE: Duration = Duration::from_secs(10);
 /// Then the services may finish theirs.
 const SERVICE_GRACE: Duration = Duration::from_secs(5);
+
+/// What stands in for the world outside until there are adapters for the real thing.
+const STAND_INS: [&str; 3] = [
+    "deposits come from the sandbox source, which gives to everybody",
+    "SMS go to the simulator",
+    "mails are written to a folder",
+];
 
 /// The product, ready to serve.
 pub struct Running {
@@ -58,6 +66,14 @@ impl Running {
         &self.config
     }
 
+    /// Waits until a part has ended without which the product is of no use, and gives its name.
+    pub async fn failed(&self) -> String {
+        tokio::select! {
+            name = self.edge.failed() => name,
+            name = self.services.failed() => name,
+        }
+    }
+
     /// Stops taking requests, finishes those under way, then stops the services: within 15 seconds. Gives the
     /// names of the tasks that did not end by themselves.
     pub async fn stop(self) -> Vec<String> {
@@ -80,11 +96,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         () = signals.next() => return Ok(()),
     };
     banner::show(&running, began.elapsed())?;
-    signals.next().await;
+    let broken = tokio::select! {
+        () = signals.next() => None,
+        name = running.failed() => Some(name),
+    };
     tracing::info!("stopping; a second signal stops at once");
     tokio::select! {
-        _ = running.stop() => Ok(()),
+        _ = running.stop() => {}
         () = signals.next() => bail!("stopped before everything had ended"),
+    }
+    match broken {
+        None => Ok(()),
+        // Nothing is lost: a supervisor starts the product anew, and it goes on where it stopped.
+        Some(name) => bail!("{name} ended unexpectedly; start again"),
     }
 }
 
@@ -94,6 +118,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// When another process uses the data folder, the port is taken, or a part does not start.
 pub async fn start(config: Config, clock: SharedClock) -> anyhow::Result<Running> {
     let data_dir = DataDir::lock(&config.data_dir)?;
+    if Profile::of_process() == Profile::Production {
+        for stand_in in STAND_INS {
+            tracing::warn!("production runs on a stand-in: {stand_in}");
+        }
+    }
     let (http, address) = bind_http(&config.http_listen).await?;
     let keys = Keys::load_or_create(&config.keys_dir())?;
     let (auth, auth_uri) = bind_loopback().await?;
@@ -153,8 +182,8 @@ pub async fn start(config: Config, clock: SharedClock) -> anyhow::Result<Running
 async fn bind_http(listen: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(listen).await.with_context(|| {
         format!(
-            "cannot listen on {listen} for HTTP. Is it taken by another program? COFFER_HTTP_LISTEN chooses \
-             another address, e.g. COFFER_HTTP_LISTEN=127.0.0.1:8090"
+            "cannot listen on {listen} for HTTP (COFFER_HTTP_LISTEN chooses another address, e.g. \
+             COFFER_HTTP_LISTEN=127.0.0.1:8090)"
         )
     })?;
     let address = listener.local_addr()?;
