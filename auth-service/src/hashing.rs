@@ -1,14 +1,17 @@
-//! Password hashing: Argon2id on a bounded number of threads, with a bounded queue before them.
+//! Password hashing: Argon2id on a few threads of its own, with a bounded queue before them.
+//!
+//! The threads are always the same ones: the allocator keeps what a thread has freed for that thread, so hashes on ever
+//! other threads of a big pool would leave tens of megabytes behind on each.
 
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 use platform::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::config::PasswordHashConfig;
 use crate::domain::password::MAX_BYTES;
@@ -30,7 +33,12 @@ pub enum Checked {
 #[derive(Clone)]
 pub struct Hasher {
     inner: Arc<Inner>,
+    /// The threads end when the last clone is gone.
+    jobs: mpsc::Sender<Job>,
 }
+
+/// One piece of work for whichever thread is free.
+type Job = Box<dyn FnOnce() + Send>;
 
 struct Inner {
     argon2: Argon2<'static>,
@@ -63,6 +71,7 @@ impl Hasher {
             config.threads
         };
         Ok(Self {
+            jobs: start(threads)?,
             inner: Arc::new(Inner {
                 argon2,
                 decoy,
@@ -107,15 +116,43 @@ impl Hasher {
         };
         drop(place);
         let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_blocking(move || {
+        let (done, outcome) = oneshot::channel();
+        let job = Box::new(move || {
             // Goes with the work, not with the caller, who may give up while it runs.
             let _thread = thread;
-            work(&inner)
-        })
-        .await
-        .map_err(Error::internal)?
-        .map_err(Error::internal)
+            let _gave_up = done.send(work(&inner)).is_err();
+        });
+        let gone = |_| Error::internal(anyhow::anyhow!("the hashing threads are gone"));
+        self.jobs.send(job).map_err(gone)?;
+        outcome
+            .await
+            .map_err(Error::internal)?
+            .map_err(Error::internal)
     }
+}
+
+/// Starts the threads; they end when the sender is gone.
+fn start(threads: usize) -> anyhow::Result<mpsc::Sender<Job>> {
+    let (jobs, waiting) = mpsc::channel::<Job>();
+    let waiting = Arc::new(Mutex::new(waiting));
+    for number in 0..threads {
+        let waiting = Arc::clone(&waiting);
+        std::thread::Builder::new()
+            .name(format!("hash-{number}"))
+            .spawn(move || {
+                loop {
+                    let job = waiting
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .recv();
+                    let Ok(job) = job else { return };
+                    // A panic shows to its caller, whose reply is dropped; the thread goes on.
+                    let _panicked =
+                        std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err();
+                }
+            })?;
+    }
+    Ok(jobs)
 }
 
 fn hash(argon2: &Argon2<'_>, password: &[u8]) -> anyhow::Result<String> {
