@@ -37,6 +37,8 @@ pub struct PosterConfig {
     pub batch: u32,
     /// Most commands that wait; further ones are told to come back later.
     pub queue: u32,
+    /// How long one try of a transaction may take, in milliseconds, before its connection is given up; 100 to 60000.
+    pub try_timeout_ms: u64,
 }
 
 impl Default for WalletConfig {
@@ -56,6 +58,7 @@ impl Default for PosterConfig {
         Self {
             batch: 256,
             queue: 4096,
+            try_timeout_ms: 5000,
         }
     }
 }
@@ -93,6 +96,11 @@ impl Validate for WalletConfig {
             "poster.queue",
             "must be between 1 and 1000000",
         );
+        check(
+            (100..=60_000).contains(&self.poster.try_timeout_ms),
+            "poster.try_timeout_ms",
+            "must be between 100 and 60000",
+        );
         problems
     }
 }
@@ -115,7 +123,11 @@ mod tests {
         config.default_currency = "inr".to_owned();
         config.categories = vec!["Pets & plants".to_owned()];
         config.funding_source = "bank".to_owned();
-        config.poster = PosterConfig { batch: 0, queue: 0 };
+        config.poster = PosterConfig {
+            batch: 0,
+            queue: 0,
+            try_timeout_ms: 0,
+        };
         let keys: Vec<String> = config.validate().into_iter().map(|one| one.key).collect();
         assert_eq!(
             keys,
@@ -124,7 +136,8 @@ mod tests {
                 "categories",
                 "funding_source",
                 "poster.batch",
-                "poster.queue"
+                "poster.queue",
+                "poster.try_timeout_ms"
             ]
         );
     }

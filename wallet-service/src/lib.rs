@@ -14,6 +14,7 @@ mod queries;
 mod storage;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use platform::config::Validate;
@@ -55,7 +56,7 @@ pub async fn run(
     if config.database.migrate {
         platform::database::migrate::<Migrator>(work.db(), Direction::Up).await?;
     }
-    let tasks = &handles.tasks;
+    let (tasks, db) = (&handles.tasks, work.db().clone());
 
     handles
         .bus
@@ -67,6 +68,7 @@ pub async fn run(
     let limits = PosterLimits {
         batch: usize::try_from(config.poster.batch)?,
         queue: usize::try_from(config.poster.queue)?,
+        patience: Duration::from_millis(config.poster.try_timeout_ms),
     };
     let poster = Poster::start(work.clone(), limits, tasks);
     let funding = Funding::new(&config.funding_source).context("unknown funding source")?;
@@ -79,7 +81,11 @@ pub async fn run(
 
     let authenticator = Authenticator::new(handles.clock.clone(), &handles.keys);
     identity::follow(NAME, &authenticator, handles.identity.clone(), tasks);
-    Server::new(NAME, authenticator).serve(listener, Routes::new(WalletServer::new(wallet)), tasks);
+    Server::new(NAME, authenticator).with_database(&db).serve(
+        listener,
+        Routes::new(WalletServer::new(wallet)),
+        tasks,
+    );
     Ok(())
 }
 

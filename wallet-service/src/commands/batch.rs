@@ -1,11 +1,13 @@
 //! One batch of orders as one transaction.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use platform::idempotency::{self, Claim};
 use platform::work::{Answer, RequestKey, UnitOfWork, Work};
 use platform::{Error, id, time};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Encode, Outcome, Ticket, account_not_ready};
 use crate::domain::{
@@ -67,8 +69,15 @@ pub(super) enum BatchError {
     /// Nothing was done.
     RolledBack(Error),
     /// COMMIT gave no good answer; the keys tell what was done.
-    CommitFailed(Error),
+    CommitFailed {
+        error: Error,
+        /// What would have been told after a good answer, in the order of the orders.
+        untold: Outcomes,
+    },
 }
+
+/// What came of each order of a batch.
+pub(super) type Outcomes = Vec<Result<Outcome, Error>>;
 
 impl From<Error> for BatchError {
     fn from(error: Error) -> Self {
@@ -76,11 +85,53 @@ impl From<Error> for BatchError {
     }
 }
 
-/// Decides all orders and commits what came of them. The outcomes stand in the order of `orders`.
+/// How a batch is committed: the step at which a connection is lost most painfully.
+#[async_trait::async_trait]
+pub(super) trait Commit: Send + Sync + 'static {
+    /// Commits `unit`. After an error it is open whether it did.
+    async fn commit(&self, unit: UnitOfWork) -> Result<(), Error>;
+}
+
+/// Commits to the database.
+pub(super) struct CommitNow;
+
+#[async_trait::async_trait]
+impl Commit for CommitNow {
+    async fn commit(&self, unit: UnitOfWork) -> Result<(), Error> {
+        unit.commit().await
+    }
+}
+
+/// Decides all orders and commits what came of them, within `patience`. The outcomes stand in the order of `orders`.
 pub(super) async fn post(
     work: &Work,
+    commit: &dyn Commit,
     orders: &[&Order],
-) -> Result<Vec<Result<Outcome, Error>>, BatchError> {
+    patience: Duration,
+) -> Result<Outcomes, BatchError> {
+    let deadline = Instant::now() + patience;
+    let too_slow = || {
+        Error::unavailable(
+            "database_unavailable",
+            "the database does not answer in time",
+        )
+    };
+    // Given up here, the transaction is dropped without a COMMIT: nothing was done.
+    let (unit, outcomes) = timeout_at(deadline, decide(work, orders))
+        .await
+        .map_err(|_| too_slow())??;
+    let committed = timeout_at(deadline, commit.commit(unit)).await;
+    match committed.unwrap_or_else(|_| Err(too_slow())) {
+        Ok(()) => Ok(outcomes),
+        Err(error) => Err(BatchError::CommitFailed {
+            error,
+            untold: outcomes,
+        }),
+    }
+}
+
+/// Decides all orders; what came of them holds once the unit is committed.
+async fn decide(work: &Work, orders: &[&Order]) -> Result<(UnitOfWork, Outcomes), Error> {
     let mut unit = work.begin().await?;
     let known = Known::read(&unit, orders).await?;
     // An order whose account is still to be opened is set aside before its key is touched.
@@ -102,14 +153,12 @@ pub(super) async fn post(
         .map(|(&at, answer)| (&orders[at].key, answer))
         .collect();
     idempotency::store(unit.tx(), &stored, unit.now()).await?;
-    unit.commit().await.map_err(BatchError::CommitFailed)?;
 
-    let mut outcomes: Vec<Result<Outcome, Error>> =
-        orders.iter().map(|_| Err(account_not_ready())).collect();
+    let mut outcomes: Outcomes = orders.iter().map(|_| Err(account_not_ready())).collect();
     for (&at, claim) in ready.iter().zip(claims) {
         outcomes[at] = outcome(at, claim, &ready, &answers);
     }
-    Ok(outcomes)
+    Ok((unit, outcomes))
 }
 
 fn outcome(

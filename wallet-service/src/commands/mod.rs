@@ -2,6 +2,8 @@
 
 mod batch;
 mod deposit;
+#[cfg(test)]
+mod fault_tests;
 mod open_account;
 mod poster;
 mod register_payee;
@@ -25,6 +27,12 @@ pub(crate) use verify_payee::verify_payee;
 use crate::domain::{AccountId, Currency};
 use crate::providers::Funding;
 use crate::queries::TransactionView;
+use crate::storage::transactions::TransactionKind;
+
+/// Methods whose idempotency keys stand for one transaction each. The books are searched by these names.
+pub(crate) const DEPOSIT: &str = TransactionKind::Deposit.as_str();
+/// See [`DEPOSIT`].
+pub(crate) const TRANSFER: &str = TransactionKind::Transfer.as_str();
 
 /// Writes the reply that a retry gets again.
 pub(crate) type Encode<T> = fn(&T) -> Vec<u8>;

@@ -7,7 +7,7 @@ use super::UserId;
 pub enum PayeeRef {
     /// By public handle, in capitals.
     Handle(String),
-    /// By keyed hash of the normalised e-mail address.
+    /// By keyed hash of the normalised e-mail address; finds only who has shown that it is theirs.
     EmailHash(Vec<u8>),
     /// By id.
     User(UserId),
@@ -16,9 +16,9 @@ pub enum PayeeRef {
 /// How far a user has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PayeeState {
-    /// Registered; can be paid.
+    /// Registered; can be paid by handle and id.
     Registered,
-    /// Has shown that the e-mail address is theirs.
+    /// Has shown that the e-mail address is theirs; can be paid by it too.
     Verified,
 }
 

@@ -16,7 +16,9 @@ use proto::wallet::v1::wallet_server::Wallet;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use crate::commands::{Commands, Deposit, Encode, Outcome, Ticket, TransferFunds};
+use crate::commands::{
+    Commands, DEPOSIT, Deposit, Encode, Outcome, TRANSFER, Ticket, TransferFunds,
+};
 use crate::domain::{AccountId, Categories, TransactionId, UserId};
 use crate::queries;
 
@@ -72,7 +74,7 @@ impl Wallet for WalletGrpc {
         let depositor = UserId(fresh_user(&request)?.user_id);
         let deadline = deadline(&request);
         let asked = request.into_inner();
-        let key = RequestKey::parse(depositor.0, "deposit", &asked.idempotency_key, &asked)?;
+        let key = RequestKey::parse(depositor.0, DEPOSIT, &asked.idempotency_key, &asked)?;
         let (amount, account) = requests::deposit(&asked)?;
         let deposit = Deposit {
             user: depositor,
@@ -92,7 +94,7 @@ impl Wallet for WalletGrpc {
         let deadline = deadline(&request);
         let asked = request.into_inner();
         let payer = UserId(principal.user_id);
-        let key = RequestKey::parse(payer.0, "transfer", &asked.idempotency_key, &asked)?;
+        let key = RequestKey::parse(payer.0, TRANSFER, &asked.idempotency_key, &asked)?;
         let email_hash = |email: &str| self.keys.email_hash(email);
         let asked = requests::transfer(asked, &self.categories, email_hash)?;
         let transfer = TransferFunds {

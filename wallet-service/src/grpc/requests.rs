@@ -154,10 +154,14 @@ fn payee(by: Option<By>, email_hash: impl Fn(&str) -> Vec<u8>) -> Result<PayeeRe
             "to",
             "must have exactly one of handle, email and user_id",
         )),
-        Some(By::Handle(handle)) => match name("to.handle", handle.trim())? {
-            Some(handle) => Ok(PayeeRef::Handle(handle.to_ascii_uppercase())),
-            None => Err(Error::invalid_field("to.handle", "is empty")),
-        },
+        Some(By::Handle(handle)) => {
+            // As the search for people takes it: in either case, with spaces and hyphens wherever they help to read.
+            let handle = handle.replace([' ', '-'], "");
+            match name("to.handle", handle.trim())? {
+                Some(handle) => Ok(PayeeRef::Handle(handle.to_ascii_uppercase())),
+                None => Err(Error::invalid_field("to.handle", "is empty")),
+            }
+        }
         Some(By::Email(address)) => match email::validate("to.email", &address) {
             Ok(address) => Ok(PayeeRef::EmailHash(email_hash(&address))),
             Err(violation) => Err(Error::invalid(vec![violation])),

@@ -1,10 +1,10 @@
 //! Reads the whole ledger and says whether it adds up.
 
-use platform::Error;
 use platform::database::Database;
+use platform::{Error, Kind};
 
-use crate::storage::snapshot;
 use crate::storage::verification::{self, CurrencyTotal};
+use crate::storage::{has_schema, snapshot};
 
 /// Something that does not add up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +67,15 @@ impl std::fmt::Display for LedgerReport {
 /// every answered idempotency key stands for one transaction.
 ///
 /// # Errors
-/// When the database does not answer. What does not add up is no error but part of the report.
+/// `no_ledger` when there are no tables yet, and when the database does not answer. What does not add up is no error but part of the report.
 pub async fn verify_ledger(db: &Database) -> Result<LedgerReport, Error> {
+    if !has_schema(db).await? {
+        return Err(Error::new(
+            Kind::PreconditionFailed,
+            "no_ledger",
+            "there is no ledger in this database yet",
+        ));
+    }
     let tx = snapshot(db).await?;
     let [accounts, transactions, entries] = verification::counts(&tx).await?;
     let totals = verification::totals(&tx).await?;

@@ -14,6 +14,14 @@ use sea_orm::{
     AccessMode, DatabaseTransaction, DbBackend, IsolationLevel, TransactionOptions,
     TransactionTrait,
 };
+use sea_orm_migration::SchemaManager;
+
+/// Whether the schema has ever been made.
+pub(crate) async fn has_schema(db: &Database) -> Result<bool, Error> {
+    let schema = SchemaManager::new(db.reader());
+    // The newest of the tables that are asked.
+    Ok(schema.has_table("transactions").await?)
+}
 
 /// A read-only transaction in which every statement sees the same moment.
 pub(crate) async fn snapshot(db: &Database) -> Result<DatabaseTransaction, Error> {

@@ -7,7 +7,7 @@ use platform::{Error, time};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter,
-    QuerySelect,
+    QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
 
@@ -60,18 +60,28 @@ pub(crate) async fn find<'a>(
     if any.is_empty() {
         return Ok(found);
     }
-    let rows: Vec<(Uuid, String, Vec<u8>)> = Entity::find()
+    // An address that was freed and taken anew belongs to the one who registered last; ids rise with time.
+    let rows: Vec<(Uuid, String, Vec<u8>, String)> = Entity::find()
         .select_only()
-        .columns([Column::UserId, Column::Handle, Column::EmailHash])
+        .columns([
+            Column::UserId,
+            Column::Handle,
+            Column::EmailHash,
+            Column::State,
+        ])
         .filter(any)
+        .order_by_asc(Column::UserId)
         .into_tuple()
         .all(db)
         .await?;
-    for (user, handle, hash) in rows {
+    for (user, handle, hash, state) in rows {
         let user = UserId(user);
         found.by_ref.insert(PayeeRef::User(user), user);
         found.by_ref.insert(PayeeRef::Handle(handle.clone()), user);
-        found.by_ref.insert(PayeeRef::EmailHash(hash), user);
+        // Whoever merely claims an address is not paid by it.
+        if state == PayeeState::Verified.as_str() {
+            found.by_ref.insert(PayeeRef::EmailHash(hash), user);
+        }
         found.handles.insert(user, handle);
     }
     Ok(found)

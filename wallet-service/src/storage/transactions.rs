@@ -18,8 +18,11 @@ pub(crate) enum TransactionKind {
 }
 
 impl TransactionKind {
-    /// Stable name.
-    pub(crate) fn as_str(self) -> &'static str {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 2] = [Self::Deposit, Self::Transfer];
+
+    /// Stable name; also that of the method whose idempotency keys stand for such transactions.
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Deposit => "deposit",
             Self::Transfer => "transfer",

@@ -4,6 +4,8 @@ use platform::Error;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement};
 use uuid::Uuid;
 
+use super::transactions::TransactionKind;
+
 /// Rows named per question; one is enough to know that something is wrong.
 const MOST_NAMED: usize = 100;
 
@@ -13,6 +15,7 @@ type Tell = fn(&QueryResult) -> Result<String, sea_orm::DbErr>;
 /// A question: its name, the SQL that finds what is wrong, and how a found row is told.
 pub(crate) struct Question {
     pub(crate) name: &'static str,
+    /// `{money_scopes}` in it stands for: the key `k` is one of a method that moves money.
     sql: &'static str,
     tell: Tell,
 }
@@ -115,7 +118,7 @@ pub(crate) const QUESTIONS: [Question; 8] = [
         sql: "SELECT k.scope AS scope, CAST(COUNT(t.id) AS BIGINT) AS found \
               FROM idempotency_keys k LEFT JOIN transactions t ON t.request_scope = k.scope \
                 AND t.request_key = k.\"key\" AND t.created_at >= k.\"at\" \
-              WHERE k.answer IS NOT NULL AND (k.scope LIKE '%/transfer' OR k.scope LIKE '%/deposit') \
+              WHERE k.answer IS NOT NULL AND ({money_scopes}) \
               GROUP BY k.scope, k.\"key\" HAVING COUNT(t.id) <> 1",
         tell: |row| {
             let (scope, found): (String, i64) =
@@ -130,7 +133,10 @@ pub(crate) async fn ask(
     tx: &DatabaseTransaction,
     question: &Question,
 ) -> Result<Vec<String>, Error> {
-    let sql = format!("{} LIMIT {MOST_NAMED}", question.sql);
+    // The scopes of keys end in the methods that were called.
+    let scopes = TransactionKind::ALL.map(|kind| format!("k.scope LIKE '%/{}'", kind.as_str()));
+    let sql = question.sql.replace("{money_scopes}", &scopes.join(" OR "));
+    let sql = format!("{sql} LIMIT {MOST_NAMED}");
     let rows = tx
         .query_all_raw(Statement::from_string(tx.get_database_backend(), sql))
         .await?;

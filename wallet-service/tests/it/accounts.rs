@@ -1,6 +1,4 @@
 use platform::grpc::client::as_user;
-use platform::test_kit::envelope;
-use proto::identity::v1::EmailVerified;
 use proto::wallet::v1::{AccountOpened, GetAccountRequest, OpenAccountRequest};
 use tonic::Code;
 
@@ -38,11 +36,7 @@ async fn a_user_who_registered_has_one_account_however_often_it_is_told() {
 async fn a_confirmed_address_may_be_told_before_the_registration() {
     let wallet = Wallet::start().await;
     let asha = wallet.stranger("asha");
-    let verified = EmailVerified {
-        user_id: asha.id.to_string(),
-        version: 2,
-    };
-    let verified = envelope(wallet.platform.clock().now(), asha.id, &verified);
+    let verified = wallet.verified(&asha);
     let registered = wallet.registered(&asha);
     tokio::join!(
         wallet.platform.publish(verified),

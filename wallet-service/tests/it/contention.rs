@@ -60,7 +60,12 @@ async fn a_storm_of_retries_on_one_account_pays_each_key_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_than_the_queue_holds_is_told_to_come_back() {
-    let wallet = Wallet::start_with(PosterConfig { batch: 4, queue: 4 }).await;
+    let wallet = Wallet::start_with(PosterConfig {
+        batch: 4,
+        queue: 4,
+        ..PosterConfig::default()
+    })
+    .await;
     let (asha, ben) = (wallet.rich("asha", 1000).await, wallet.person("ben").await);
     let other = wallet.db.begin().await.unwrap();
     let calls = all((0..60).map(|n| {

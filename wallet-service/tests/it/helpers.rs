@@ -11,7 +11,7 @@ use platform::grpc::client::{GrpcChannel, as_user, channel};
 use platform::test_kit::{TestPlatform, assert_clean, envelope, eventually};
 use platform::work::{UnitOfWork, Work};
 use platform::{Error, Tasks, id};
-use proto::identity::v1::UserRegistered;
+use proto::identity::v1::{EmailVerified, UserRegistered};
 use proto::wallet::v1::wallet_client::WalletClient;
 use proto::wallet::v1::{self as wire, payee::By};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -112,10 +112,11 @@ impl Wallet {
         (self.tasks, self.client) = serve(&self.platform, &self.config).await;
     }
 
-    /// A new user, with an account as soon as the event has arrived.
+    /// A new user whose address is confirmed, with an account as soon as the events have arrived.
     pub(crate) async fn person(&self, name: &str) -> Person {
         let person = self.stranger(name);
         self.platform.publish(self.registered(&person)).await;
+        self.platform.publish(self.verified(&person)).await;
         person
     }
 
@@ -138,6 +139,14 @@ impl Wallet {
             handle: person.handle.clone(),
             email_hash: self.platform.handles().keys.email_hash(&person.email),
             version: 1,
+        };
+        envelope(self.platform.clock().now(), person.id, &fact)
+    }
+
+    pub(crate) fn verified(&self, person: &Person) -> Envelope {
+        let fact = EmailVerified {
+            user_id: person.id.to_string(),
+            version: 2,
         };
         envelope(self.platform.clock().now(), person.id, &fact)
     }

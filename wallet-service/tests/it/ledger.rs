@@ -61,7 +61,10 @@ async fn whoever_touches_a_balance_is_found_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_removes_a_transaction_is_found_out() {
     let wallet = Wallet::start().await;
-    wallet.rich("asha", 1000).await;
+    let (asha, ben) = (wallet.rich("asha", 1000).await, wallet.person("ben").await);
+    wallet.pay(&asha, &ben, "k", 300).await.unwrap();
+    // A refusal has no entries that would miss it.
+    wallet.pay(&asha, &ben, "l", 3000).await.unwrap_err();
     tamper(&wallet, &["DELETE FROM transactions"]).await;
     assert_eq!(
         differences(&wallet).await,
@@ -70,6 +73,16 @@ async fn whoever_removes_a_transaction_is_found_out() {
             "every_answered_key_has_one_transaction"
         ]
     );
+    let report = verify_ledger(&wallet.db).await.unwrap();
+    let mut keys: Vec<_> = report
+        .differences
+        .into_iter()
+        .filter(|one| one.check == "every_answered_key_has_one_transaction")
+        .map(|one| one.detail)
+        .collect();
+    keys.sort();
+    let told = |method| format!("a key of {}/{method} stands for 0 transactions", asha.id);
+    assert_eq!(keys, [told("deposit"), told("transfer"), told("transfer")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,9 +128,11 @@ async fn the_schema_goes_up_and_down_and_up_again() {
         none.lines().all(|line| line.starts_with("pending")),
         "{none}"
     );
+    let db = Database::connect(&config.database).await.unwrap();
+    let nothing = verify_ledger(&db).await.unwrap_err();
+    assert_eq!(nothing.reason(), "no_ledger");
     wallet_service::migrate(&config, Direction::Up)
         .await
         .unwrap();
-    let db = Database::connect(&config.database).await.unwrap();
     assert!(verify_ledger(&db).await.unwrap().is_clean());
 }

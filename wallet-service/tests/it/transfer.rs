@@ -11,6 +11,8 @@ async fn a_payee_is_found_by_handle_mail_address_and_id() {
     let (asha, ben) = (wallet.rich("asha", 1000).await, wallet.person("ben").await);
     let names = [
         By::Handle(ben.handle.to_lowercase()),
+        By::Handle(spaced(&ben.handle, " ")),
+        By::Handle(spaced(&ben.handle, "-")),
         By::Email(format!("  {} ", ben.email.to_uppercase())),
         By::UserId(ben.id.to_string()),
     ];
@@ -42,8 +44,56 @@ async fn a_payee_is_found_by_handle_mail_address_and_id() {
     }
     assert_eq!(
         (wallet.balance(&asha).await, wallet.balance(&ben).await),
-        (700, 300)
+        (500, 500)
     );
+    wallet.assert_sound().await;
+}
+
+/// As people write it down: KX 4821 0735.
+fn spaced(handle: &str, separator: &str) -> String {
+    let (letters, digits) = handle.split_at(2);
+    let (left, right) = digits.split_at(4);
+    [letters, left, right].join(separator)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_only_claims_an_address_is_not_paid_by_it() {
+    let wallet = Wallet::start().await;
+    let (asha, ben) = (wallet.rich("asha", 100).await, wallet.stranger("ben"));
+    wallet.platform.publish(wallet.registered(&ben)).await;
+    let by_mail = |key: &str| transfer(key, By::Email(ben.email.clone()), 10);
+    let refused = wallet.transfer(&asha, by_mail("a")).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::NotFound, "payee_not_found")
+    );
+    wallet.pay(&asha, &ben, "b", 10).await.unwrap();
+    let by_id = transfer("c", By::UserId(ben.id.to_string()), 10);
+    wallet.transfer(&asha, by_id).await.unwrap();
+
+    wallet.platform.publish(wallet.verified(&ben)).await;
+    wallet.transfer(&asha, by_mail("d")).await.unwrap();
+    assert_eq!(wallet.balance(&ben).await, 30);
+    wallet.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_was_taken_anew_belongs_to_the_newest_who_confirmed_it() {
+    let wallet = Wallet::start().await;
+    let (asha, old) = (wallet.rich("asha", 100).await, wallet.person("old").await);
+    let mut new = wallet.stranger("new");
+    new.email = old.email.clone();
+    let by_mail = |key: &str| transfer(key, By::Email(old.email.clone()), 10);
+    wallet.platform.publish(wallet.registered(&new)).await;
+    wallet.transfer(&asha, by_mail("a")).await.unwrap();
+    wallet.platform.publish(wallet.verified(&new)).await;
+    wallet.transfer(&asha, by_mail("b")).await.unwrap();
+    assert_eq!(
+        (wallet.balance(&old).await, wallet.balance(&new).await),
+        (10, 10)
+    );
+    let parked = platform::consumer::dead_letters(wallet.db.reader());
+    assert_eq!(parked.await.unwrap(), 0);
     wallet.assert_sound().await;
 }
 

@@ -26,20 +26,19 @@ impl MigrationTrait for Payees {
                     .to_owned(),
             )
             .await?;
+        let index = |column: &'static str| {
+            Index::create()
+                .name(format!("payees_{column}"))
+                .table("payees")
+                .col(column)
+                .to_owned()
+        };
         // Unique, so that money can never go to one of two.
-        for name in ["handle", "email_hash"] {
-            manager
-                .create_index(
-                    Index::create()
-                        .name(format!("payees_{name}"))
-                        .table("payees")
-                        .col(name)
-                        .unique()
-                        .to_owned(),
-                )
-                .await?;
-        }
-        Ok(())
+        manager
+            .create_index(index("handle").unique().to_owned())
+            .await?;
+        // Not unique: an address can be freed and taken anew, and we may hear of it in any order.
+        manager.create_index(index("email_hash")).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
