@@ -1,10 +1,11 @@
 //! Databases: SQLite with its one writer, or PostgreSQL.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
     TransactionOptions, TransactionTrait,
@@ -40,6 +41,13 @@ impl Default for DatabaseConfig {
 }
 
 impl DatabaseConfig {
+    /// Whether it is a file of SQLite that is not there: connecting would make it.
+    pub fn is_missing(&self) -> bool {
+        self.url.starts_with("sqlite")
+            && SqliteConnectOptions::from_str(&self.url)
+                .is_ok_and(|options| !options.get_filename().exists())
+    }
+
     /// Problems of this section; `key` is its name in the configuration.
     pub fn problems(&self, key: &str) -> Vec<crate::config::Problem> {
         let mut problems = Vec::new();

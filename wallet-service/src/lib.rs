@@ -101,9 +101,11 @@ pub async fn migrate(config: &WalletConfig, direction: Direction) -> anyhow::Res
 /// Delivers the events that were put among the dead letters once more; returns how many were taken.
 ///
 /// # Errors
-/// When the database does not answer.
+/// When the database does not answer or has no tables yet.
 pub async fn redrive(config: &WalletConfig, handles: &Handles) -> anyhow::Result<u64> {
     let work = open(config, handles).await?;
+    let ready = storage::has_schema(work.db()).await?;
+    anyhow::ensure!(ready, "the wallet has no tables yet");
     Ok(consumer(config, &work)?.redrive().await?)
 }
 

@@ -18,6 +18,10 @@ pub(super) struct Verify {
 impl Verify {
     /// Reads one moment of the ledger, so the product may run meanwhile.
     pub(super) async fn run(self, config: &Config) -> Result<(), Failure> {
+        // Connecting would make it, and an empty ledger adds up.
+        if config.wallet.database.is_missing() {
+            return Err(super::no_data(config));
+        }
         let db = Database::connect(&config.wallet.database)
             .await
             .map_err(anyhow::Error::from)?;
@@ -56,4 +60,34 @@ fn as_json(report: &LedgerReport) -> serde_json::Value {
         "totals": totals.collect::<Vec<_>>(),
         "differences": differences.collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn where_there_is_no_ledger_it_says_so_and_makes_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = Config {
+            data_dir: folder.path().join("data %?#"),
+            ..Config::default()
+        }
+        .rooted();
+        let refused = Verify { json: true }.run(&config).await;
+        let Err(Failure::Broken(error)) = refused else {
+            panic!("nothing is there to verify");
+        };
+        assert!(error.to_string().contains("there is no data"), "{error}");
+        assert!(!config.data_dir.exists());
+
+        // Half of a start: the file is there, the tables are not.
+        std::fs::create_dir(&config.data_dir).expect("a folder");
+        std::fs::write(config.data_dir.join("wallet.db"), b"").expect("a file");
+        let refused = Verify { json: true }.run(&config).await;
+        let Err(Failure::Broken(error)) = refused else {
+            panic!("nothing is there to verify");
+        };
+        assert!(error.to_string().contains("no ledger"), "{error}");
+    }
 }
