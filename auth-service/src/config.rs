@@ -29,6 +29,27 @@ pub struct AuthConfig {
     pub mail: MailConfig,
     /// What a new user's profile says until the user changes it.
     pub profile: ProfileConfig,
+    /// How people are searched.
+    pub search: SearchConfig,
+}
+
+/// How people are searched.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SearchConfig {
+    /// Most searches that are worked on at once; they must leave connections to everything else.
+    pub at_once: usize,
+    /// How long a search waits for its turn, in milliseconds, before it is refused with 503.
+    pub queue_deadline_ms: u64,
+}
+
+impl Default for SearchConfig {
+    fn default() -> Self {
+        Self {
+            at_once: 3,
+            queue_deadline_ms: 1_000,
+        }
+    }
 }
 
 /// Argon2id parameters and how many hashes may be worked on.
@@ -228,6 +249,15 @@ impl Validate for AuthConfig {
         found.outside("mail.resend_pause_s", mail.resend_pause_s, 0, 3_600);
         found.outside("mail.resend_per_hour", mail.resend_per_hour, 1, 1_000);
         found.outside("mail.notice_pause_s", mail.notice_pause_s, 0, 2_592_000);
+
+        let search = &self.search;
+        found.outside("search.at_once", search.at_once, 1, 1_000);
+        found.outside(
+            "search.queue_deadline_ms",
+            search.queue_deadline_ms,
+            1,
+            60_000,
+        );
 
         if let Err(invalid) = profile::parse_time_zone(&self.profile.time_zone) {
             found.add("profile.time_zone", invalid.0);

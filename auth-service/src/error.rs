@@ -37,7 +37,7 @@ pub enum Refusal {
     /// The token's user is not there any more.
     #[error("this account does not exist any more")]
     AccountGone,
-    /// More passwords wait to be checked than can be in time.
+    /// More passwords or searches wait than can be worked on in time.
     #[error("too much to do at the moment; try again")]
     Overloaded,
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use platform::database::{self, Database, Direction};
+use platform::database::{self, Database, DatabaseConfig, Direction};
 use platform::grpc::server::Server;
 use platform::outbox::Relay;
 use platform::principal::Authenticator;
@@ -29,6 +29,7 @@ use commands::Commands;
 pub use config::AuthConfig;
 use grpc::IdentityGrpc;
 use hashing::Hasher;
+use queries::search_users::Search;
 use revocation_feed::RevocationFeed;
 use signing::Signer;
 use storage::migrations::Migrator;
@@ -70,7 +71,13 @@ pub async fn run(
     let authenticator = Authenticator::new(clock, &keys);
     authenticator.keys.update_from_jwks(signer.jwks())?;
     let feed = RevocationFeed::new(authenticator.revocations.clone());
-    feed.start(work.clone(), &tasks)
+    let looks = Database::connect(&DatabaseConfig {
+        max_connections: 1,
+        ..config.database.clone()
+    })
+    .await
+    .context("connecting to the database for the heartbeats")?;
+    feed.start(looks, authenticator.clock().clone(), &tasks)
         .await
         .context("reading what is revoked")?;
 
@@ -78,6 +85,7 @@ pub async fn run(
     maintenance::spawn(work.clone(), &tasks);
     spawn_sweep(work.clone(), &tasks);
 
+    let search = Search::new(work.db().clone(), &config.search);
     let hasher = Hasher::new(&config.password_hash)?;
     let commands = Arc::new(Commands {
         work,
@@ -87,7 +95,7 @@ pub async fn run(
         signer,
         feed,
     });
-    let routes = Routes::new(IdentityGrpc::server(commands, tasks.clone()));
+    let routes = Routes::new(IdentityGrpc::server(commands, search, tasks.clone()));
     Server::new(NAME, authenticator).serve(listener, routes, &tasks);
     Ok(())
 }

@@ -3,16 +3,19 @@
 //! A commit of this process is told at once. Commits of other replicas are found by reading the table four times a
 //! second, and each time the last seconds of it again, because a transaction may commit later than one that began after
 //! it. Each successful look is told too, as a heartbeat: whoever hears it knows that nothing older is missing. When the
-//! database does not answer there is no heartbeat, and the watchers draw their conclusions.
+//! database does not answer there is no heartbeat, and the watchers draw their conclusions. What is told without a look
+//! is none: commits of this process may go on while those of other replicas cannot be seen.
+//!
+//! The looks have a connection of their own. Payments stop with the heartbeats, so no other query may come before them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use platform::database::Database;
 use platform::revocation::Revocations;
 use platform::token::{ACCESS_TOKEN_LIFE, CLOCK_SKEW_SECONDS};
-use platform::work::Work;
-use platform::{Error, Tasks};
+use platform::{Error, SharedClock, Tasks};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
@@ -30,8 +33,14 @@ const BACKLOG: usize = 1_024;
 /// Heartbeats between two removals of what has expired.
 const EXPIRE_EVERY: u32 = 240;
 
-/// What happened since the news before: sessions revoked, or nothing (a heartbeat).
-pub type News = Arc<[Revoked]>;
+/// What happened since the news before.
+#[derive(Debug, Clone)]
+pub struct News {
+    /// Sessions revoked; often none.
+    pub revoked: Arc<[Revoked]>,
+    /// Whether the table was read for it: with this, everything that was committed a moment ago has been told.
+    pub heartbeat: bool,
+}
 
 /// Tells revocations. Cheap to clone.
 #[derive(Clone)]
@@ -57,7 +66,8 @@ impl RevocationFeed {
 
     /// Tells of sessions whose revocation has just been committed.
     pub fn announce(&self, sessions: &[Uuid], until: Timestamp) {
-        self.tell(sessions.iter().map(|session| (*session, until)).collect());
+        let revoked = sessions.iter().map(|session| (*session, until)).collect();
+        self.tell(revoked, false);
     }
 
     /// Everything that is revoked now. Subscribe first.
@@ -70,15 +80,20 @@ impl RevocationFeed {
         self.news.subscribe()
     }
 
-    /// Loads what is revoked, then follows the table in a task.
+    /// Loads what is revoked, then follows the table in a task. `db` is for the looks alone.
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub async fn start(&self, work: Work, tasks: &Tasks) -> Result<(), Error> {
+    pub async fn start(
+        &self,
+        db: Database,
+        clock: SharedClock,
+        tasks: &Tasks,
+    ) -> Result<(), Error> {
         let mut looked = Timestamp::UNIX_EPOCH;
-        self.look(&work, &mut looked).await?;
+        self.look(&db, clock.now(), &mut looked).await?;
         let (feed, token) = (self.clone(), tasks.token());
-        tasks.spawn("auth-service-revocations", async move {
+        tasks.spawn_critical("auth-service-revocations", async move {
             let mut ticks = tokio::time::interval(PERIOD);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let (mut failing, mut beats) = (false, 0_u32);
@@ -87,12 +102,12 @@ impl RevocationFeed {
                     () = token.cancelled() => return,
                     _ = ticks.tick() => {}
                 }
-                let failed =
-                    match tokio::time::timeout(PATIENCE, feed.look(&work, &mut looked)).await {
-                        Ok(Ok(())) => None,
-                        Ok(Err(error)) => Some(error.to_string()),
-                        Err(_) => Some("the database does not answer in time".to_owned()),
-                    };
+                let look = feed.look(&db, clock.now(), &mut looked);
+                let failed = match tokio::time::timeout(PATIENCE, look).await {
+                    Ok(Ok(())) => None,
+                    Ok(Err(error)) => Some(error.to_string()),
+                    Err(_) => Some("the database does not answer in time".to_owned()),
+                };
                 if let Some(error) = &failed
                     && !failing
                 {
@@ -104,32 +119,69 @@ impl RevocationFeed {
                 failing = failed.is_some();
                 beats = beats.wrapping_add(1);
                 if beats.is_multiple_of(EXPIRE_EVERY) {
-                    feed.list.expire(work.now());
+                    feed.list.expire(clock.now());
                 }
             }
         });
         Ok(())
     }
 
-    async fn look(&self, work: &Work, looked: &mut Timestamp) -> Result<(), Error> {
-        let now = work.now();
+    async fn look(
+        &self,
+        db: &Database,
+        now: Timestamp,
+        looked: &mut Timestamp,
+    ) -> Result<(), Error> {
         let since = looked.checked_sub(OVERLAP).unwrap_or(Timestamp::UNIX_EPOCH);
-        let found = revocations::since(work.db().reader(), since, now).await?;
+        let found = revocations::since(db.reader(), since, now).await?;
         // Never back to the future: should the clock be set back, the looks go back with it.
         *looked = now;
-        self.tell(
-            found
-                .into_iter()
-                .filter(|(id, _)| !self.list.is_revoked(id))
-                .collect(),
-        );
+        self.looked(found);
         Ok(())
     }
 
-    fn tell(&self, news: Vec<Revoked>) {
-        self.list.apply(news.iter().copied());
+    /// Tells what a successful look has found.
+    pub(crate) fn looked(&self, mut found: Vec<Revoked>) {
+        found.retain(|(session, _)| !self.list.is_revoked(session));
+        self.tell(found, true);
         self.list.heard();
+    }
+
+    fn tell(&self, revoked: Vec<Revoked>, heartbeat: bool) {
+        self.list.apply(revoked.iter().copied());
         // Nobody may be watching, which is fine.
-        let _ = self.news.send(news.into());
+        let _ = self.news.send(News {
+            revoked: revoked.into(),
+            heartbeat,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use platform::revocation::Freshness;
+
+    use super::*;
+
+    #[test]
+    fn a_commit_of_our_own_is_told_at_once_but_is_no_heartbeat() {
+        let list = Revocations::new();
+        let feed = RevocationFeed::new(list.clone());
+        let mut news = feed.subscribe();
+        let session = Uuid::from_u128(1);
+
+        feed.announce(&[session], Timestamp::MAX);
+        assert!(list.is_revoked(&session));
+        let told = news.try_recv().unwrap();
+        assert_eq!(
+            (&*told.revoked, told.heartbeat),
+            ([(session, Timestamp::MAX)].as_slice(), false)
+        );
+        assert_eq!(list.freshness(), Freshness::Lost, "nobody has looked");
+
+        feed.looked(vec![(session, Timestamp::MAX)]);
+        let told = news.try_recv().unwrap();
+        assert!(told.revoked.is_empty() && told.heartbeat);
+        assert_eq!(list.freshness(), Freshness::Fresh);
     }
 }

@@ -87,6 +87,7 @@ impl Commands {
             id: id::new(now),
             handle: String::new(),
             name_search: name::searchable(&valid.first_name, &valid.last_name),
+            last_name_search: name::fold(&valid.last_name),
             first_name: valid.first_name,
             last_name: valid.last_name,
             email: valid.email,

@@ -71,6 +71,7 @@ fn apply(mut user: User, change: &ProfileChange) -> User {
     set(&mut user.time_zone, &change.time_zone);
     set(&mut user.locale, &change.locale);
     user.name_search = name::searchable(&user.first_name, &user.last_name);
+    user.last_name_search = name::fold(&user.last_name);
     user
 }
 

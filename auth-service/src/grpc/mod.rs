@@ -7,26 +7,52 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
-use platform::principal::{service, user};
-use platform::{Error, Tasks};
+use platform::principal::{fresh_user, service, user};
+use platform::{Error, Kind, Tasks};
 use proto::identity::v1 as api;
 use proto::identity::v1::identity_server::{Identity, IdentityServer};
 use tonic::{Request, Response, Status};
 
 use crate::commands::{Commands, Login, ProfileChange, Register};
 use crate::queries;
+use crate::queries::search_users::Search;
+
+/// Calls for people who have no token yet.
+const GATEWAY: &str = "gateway";
+/// Those who verify access tokens.
+const FOLLOWERS: [&str; 4] = [
+    GATEWAY,
+    "wallet-service",
+    "notify-service",
+    "scheduler-service",
+];
 
 /// The gRPC face of the service.
 pub struct IdentityGrpc {
     commands: Arc<Commands>,
+    search: Search,
     tasks: Tasks,
 }
 
 impl IdentityGrpc {
     /// Ready to be served.
-    pub fn server(commands: Arc<Commands>, tasks: Tasks) -> IdentityServer<Self> {
-        IdentityServer::new(Self { commands, tasks })
+    pub fn server(commands: Arc<Commands>, search: Search, tasks: Tasks) -> IdentityServer<Self> {
+        IdentityServer::new(Self {
+            commands,
+            search,
+            tasks,
+        })
     }
+}
+
+/// Lets only services of these names through.
+fn called_by<T>(request: &Request<T>, names: &[&str]) -> Result<(), Status> {
+    let caller = service(request)?;
+    if names.contains(&caller.as_str()) {
+        return Ok(());
+    }
+    let message = format!("{caller} may not make this call");
+    Err(Error::new(Kind::PermissionDenied, "service_not_allowed", message).into())
 }
 
 type Watched = Pin<Box<dyn Stream<Item = Result<api::WatchRevocationsResponse, Status>> + Send>>;
@@ -37,7 +63,7 @@ impl Identity for IdentityGrpc {
         &self,
         request: Request<api::RegisterRequest>,
     ) -> Result<Response<api::RegisterResponse>, Status> {
-        service(&request)?;
+        called_by(&request, &[GATEWAY])?;
         let request = request.into_inner();
         let user = self
             .commands
@@ -58,7 +84,7 @@ impl Identity for IdentityGrpc {
         &self,
         request: Request<api::LoginRequest>,
     ) -> Result<Response<api::LoginResponse>, Status> {
-        service(&request)?;
+        called_by(&request, &[GATEWAY])?;
         let request = request.into_inner();
         let signed_in = self
             .commands
@@ -78,7 +104,7 @@ impl Identity for IdentityGrpc {
         &self,
         request: Request<api::RefreshRequest>,
     ) -> Result<Response<api::RefreshResponse>, Status> {
-        service(&request)?;
+        called_by(&request, &[GATEWAY])?;
         let request = request.into_inner();
         let client = convert::client(request.client);
         let signed_in = self
@@ -93,7 +119,7 @@ impl Identity for IdentityGrpc {
         &self,
         request: Request<api::LogoutRequest>,
     ) -> Result<Response<api::LogoutResponse>, Status> {
-        service(&request)?;
+        called_by(&request, &[GATEWAY])?;
         self.commands
             .logout(&request.into_inner().refresh_token)
             .await?;
@@ -104,7 +130,7 @@ impl Identity for IdentityGrpc {
         &self,
         request: Request<api::LogoutAllRequest>,
     ) -> Result<Response<api::LogoutAllResponse>, Status> {
-        let caller = user(&request)?;
+        let caller = fresh_user(&request)?;
         let ended = self.commands.logout_all(caller.user_id).await?;
         let ended = i64::try_from(ended).map_err(Error::internal)?;
         Ok(Response::new(api::LogoutAllResponse { ended }))
@@ -114,7 +140,7 @@ impl Identity for IdentityGrpc {
         &self,
         request: Request<api::VerifyEmailRequest>,
     ) -> Result<Response<api::VerifyEmailResponse>, Status> {
-        service(&request)?;
+        called_by(&request, &[GATEWAY])?;
         let user = self
             .commands
             .verify_email(&request.into_inner().token)
@@ -128,7 +154,7 @@ impl Identity for IdentityGrpc {
         &self,
         request: Request<api::ResendVerificationRequest>,
     ) -> Result<Response<api::ResendVerificationResponse>, Status> {
-        let caller = user(&request)?;
+        let caller = fresh_user(&request)?;
         self.commands.resend_verification(caller.user_id).await?;
         Ok(Response::new(api::ResendVerificationResponse {}))
     }
@@ -148,7 +174,7 @@ impl Identity for IdentityGrpc {
         &self,
         request: Request<api::UpdateProfileRequest>,
     ) -> Result<Response<api::UpdateProfileResponse>, Status> {
-        let caller = user(&request)?;
+        let caller = fresh_user(&request)?;
         let request = request.into_inner();
         let change = ProfileChange {
             first_name: request.first_name,
@@ -169,14 +195,15 @@ impl Identity for IdentityGrpc {
     ) -> Result<Response<api::SearchUsersResponse>, Status> {
         let caller = user(&request)?;
         let request = request.into_inner();
-        let page = queries::search_users::search(
-            self.commands.work.db(),
-            caller.user_id,
-            &request.query,
-            request.limit,
-            &request.cursor,
-        )
-        .await?;
+        let page = self
+            .search
+            .page(
+                caller.user_id,
+                &request.query,
+                request.limit,
+                &request.cursor,
+            )
+            .await?;
         Ok(Response::new(api::SearchUsersResponse {
             users: page.users.into_iter().map(convert::found).collect(),
             next_cursor: page.next_cursor,
@@ -187,7 +214,7 @@ impl Identity for IdentityGrpc {
         &self,
         request: Request<api::GetJwksRequest>,
     ) -> Result<Response<api::GetJwksResponse>, Status> {
-        service(&request)?;
+        called_by(&request, &FOLLOWERS)?;
         let jwks_json = self.commands.signer.jwks().to_owned();
         Ok(Response::new(api::GetJwksResponse { jwks_json }))
     }
@@ -198,7 +225,7 @@ impl Identity for IdentityGrpc {
         &self,
         request: Request<api::WatchRevocationsRequest>,
     ) -> Result<Response<Watched>, Status> {
-        service(&request)?;
+        called_by(&request, &FOLLOWERS)?;
         let stream = watch::stream(self.commands.feed.clone(), &self.tasks);
         Ok(Response::new(Box::pin(stream)))
     }

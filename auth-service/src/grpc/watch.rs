@@ -51,14 +51,24 @@ impl Watch {
             }
             match self.news.recv().await {
                 // The snapshot waits for the first heartbeat: it must not pass for news while the database is away.
+                Ok(news) if !self.begun && !news.heartbeat => {}
                 Ok(_) if !self.begun => {
                     self.begun = true;
                     self.waiting = in_pieces(&self.feed.snapshot());
-                    if let Some(last) = self.waiting.back_mut() {
-                        last.snapshot_complete = true;
+                    match self.waiting.back_mut() {
+                        Some(last) => last.snapshot_complete = true,
+                        None => self.waiting.push_back(WatchRevocationsResponse {
+                            snapshot_complete: true,
+                            ..Default::default()
+                        }),
                     }
                 }
-                Ok(news) => self.waiting = in_pieces(&news),
+                Ok(news) => {
+                    self.waiting = in_pieces(&news.revoked);
+                    if news.heartbeat {
+                        self.waiting.push_back(WatchRevocationsResponse::default());
+                    }
+                }
                 // Too slow for the news: everything once more, which is harmless.
                 Err(RecvError::Lagged(_)) if self.begun => {
                     self.waiting = in_pieces(&self.feed.snapshot());
@@ -70,11 +80,8 @@ impl Watch {
     }
 }
 
-/// At least one message: without sessions it is a heartbeat.
+/// Messages that carry sessions; a message without any is a heartbeat.
 fn in_pieces(sessions: &[Revoked]) -> VecDeque<WatchRevocationsResponse> {
-    if sessions.is_empty() {
-        return VecDeque::from([WatchRevocationsResponse::default()]);
-    }
     sessions
         .chunks(CHUNK)
         .map(|chunk| WatchRevocationsResponse {
@@ -94,6 +101,7 @@ fn revoked((session, until): &Revoked) -> RevokedSession {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
     use jiff::Timestamp;
     use platform::revocation::Revocations;
     use uuid::Uuid;
@@ -107,7 +115,7 @@ mod tests {
         let tasks = Tasks::new();
         let mut stream = Box::pin(stream(feed.clone(), &tasks));
 
-        feed.announce(&[], until);
+        feed.looked(Vec::new());
         let mut seen = 0;
         loop {
             let message = stream.next().await.unwrap().unwrap();
@@ -119,7 +127,7 @@ mod tests {
         }
         assert_eq!(seen, 2_500);
 
-        feed.announce(&[], until);
+        feed.looked(Vec::new());
         assert_eq!(
             stream.next().await.unwrap().unwrap(),
             WatchRevocationsResponse::default()
@@ -137,7 +145,7 @@ mod tests {
         let feed = RevocationFeed::new(Revocations::new());
         let until = Timestamp::from_second(1_700_000_000).unwrap();
         let mut stream = Box::pin(stream(feed.clone(), &Tasks::new()));
-        feed.announce(&[], until);
+        feed.looked(Vec::new());
         assert!(stream.next().await.unwrap().unwrap().snapshot_complete);
         for n in 0..3_000 {
             feed.announce(&[Uuid::from_u128(n)], until);
@@ -147,6 +155,32 @@ mod tests {
             let message = stream.next().await.unwrap().unwrap();
             seen.extend(message.revoked.into_iter().map(|one| one.session_id));
         }
+    }
+
+    #[tokio::test]
+    async fn only_looks_at_the_table_become_heartbeats() {
+        let feed = RevocationFeed::new(Revocations::new());
+        let until = Timestamp::from_second(1_700_000_000).unwrap();
+        let (own, others) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let mut stream = Box::pin(stream(feed.clone(), &Tasks::new()));
+        feed.announce(&[own], until);
+        assert!(
+            stream.next().now_or_never().is_none(),
+            "nobody has looked yet"
+        );
+        feed.looked(Vec::new());
+        let snapshot = stream.next().await.unwrap().unwrap();
+        assert!(snapshot.snapshot_complete && snapshot.revoked.len() == 1);
+
+        feed.announce(&[Uuid::from_u128(3)], until);
+        assert_eq!(stream.next().await.unwrap().unwrap().revoked.len(), 1);
+        assert!(stream.next().now_or_never().is_none());
+        feed.looked(vec![(others, until)]);
+        assert_eq!(stream.next().await.unwrap().unwrap().revoked.len(), 1);
+        assert_eq!(
+            stream.next().await.unwrap().unwrap(),
+            WatchRevocationsResponse::default()
+        );
     }
 
     #[tokio::test]

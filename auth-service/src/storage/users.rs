@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use platform::Error;
 use platform::time::to_micros;
-use sea_orm::sea_query::{LikeExpr, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, Insert, QueryFilter, QueryOrder,
-    QuerySelect,
+    QuerySelect, Select,
 };
 use uuid::Uuid;
 
@@ -26,19 +26,23 @@ pub struct Found {
     pub first_name: String,
     /// Family name.
     pub last_name: String,
-    /// Both names, folded: what the list is sorted by.
+    /// Both names, folded.
     pub name_search: String,
+    /// The family name, folded.
+    pub last_name_search: String,
 }
 
-/// What a search looks for.
+/// What a search looks for; each is one walk along one index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
     /// The owner of a handle.
     Handle(String),
     /// The owner of a normalised address.
     Email(String),
-    /// Everybody whose folded name holds this.
+    /// Everybody whose folded name begins with this, in the order of names.
     Name(String),
+    /// Everybody else whose folded family name begins with this, in the order of family names.
+    LastName(String),
 }
 
 /// Inserts a user; `false` when the handle or the address is taken.
@@ -156,6 +160,7 @@ pub async fn save_profile(
         .col_expr(Column::FirstName, val(user.first_name.clone()))
         .col_expr(Column::LastName, val(user.last_name.clone()))
         .col_expr(Column::NameSearch, val(user.name_search.clone()))
+        .col_expr(Column::LastNameSearch, val(user.last_name_search.clone()))
         .col_expr(Column::TimeZone, val(user.time_zone.clone()))
         .col_expr(Column::Locale, val(user.locale.clone()))
         .col_expr(Column::Version, next_version())
@@ -186,7 +191,7 @@ pub async fn replace_hash(
     Ok(())
 }
 
-/// Users but for `searcher`, by name and id, after a position, at most `limit`.
+/// Users but for `searcher`, in the order of what is wanted and of their ids, after a position, at most `limit`.
 ///
 /// # Errors
 /// As any query.
@@ -197,6 +202,16 @@ pub async fn search(
     after: Option<(String, Uuid)>,
     limit: u64,
 ) -> Result<Vec<Found>, Error> {
+    let query = search_query(searcher, wanted, after, limit);
+    Ok(query.into_model::<Found>().all(db).await?)
+}
+
+fn search_query(
+    searcher: Uuid,
+    wanted: &Wanted,
+    after: Option<(String, Uuid)>,
+    limit: u64,
+) -> Select<Entity> {
     let mut query = Entity::find()
         .select_only()
         .columns([
@@ -205,51 +220,58 @@ pub async fn search(
             Column::FirstName,
             Column::LastName,
             Column::NameSearch,
+            Column::LastNameSearch,
         ])
-        .filter(Column::Id.ne(searcher));
-    query = match wanted {
-        Wanted::Handle(handle) => query.filter(Column::Handle.eq(handle)),
-        Wanted::Email(email) => query.filter(Column::EmailNormalised.eq(email)),
-        Wanted::Name(part) => {
-            let pattern = LikeExpr::new(format!("%{}%", escape_like(part))).escape('\\');
-            query.filter(Column::NameSearch.like(pattern))
+        .filter(Expr::col(Column::Id).ne(searcher))
+        .limit(limit);
+    let order = match wanted {
+        Wanted::Handle(handle) => {
+            return query.filter(Expr::col(Column::Handle).eq(handle.as_str()));
+        }
+        Wanted::Email(email) => {
+            return query.filter(Expr::col(Column::EmailNormalised).eq(email.as_str()));
+        }
+        Wanted::Name(start) => {
+            query = query.filter(begins_with(Column::NameSearch, start));
+            Column::NameSearch
+        }
+        Wanted::LastName(start) => {
+            query = query
+                .filter(begins_with(Column::LastNameSearch, start))
+                .filter(begins_with(Column::NameSearch, start).not());
+            Column::LastNameSearch
         }
     };
     if let Some((name, id)) = after {
-        query = query.filter(
-            Condition::any()
-                .add(Column::NameSearch.gt(name.clone()))
-                .add(
-                    Condition::all()
-                        .add(Column::NameSearch.eq(name))
-                        .add(Column::Id.gt(id)),
-                ),
-        );
+        let place = Expr::tuple([Expr::col(order), Expr::col(Column::Id)]);
+        query = query.filter(place.gt(Expr::tuple([Expr::value(name), Expr::value(id)])));
     }
-    let found = query
-        .order_by_asc(Column::NameSearch)
-        .order_by_asc(Column::Id)
-        .limit(limit)
-        .into_model::<Found>()
-        .all(db)
-        .await?;
-    Ok(found)
+    query.order_by_asc(order).order_by_asc(Column::Id)
 }
 
-/// Takes their meaning from the wildcards of LIKE.
-fn escape_like(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if matches!(c, '%' | '_' | '\\') {
-            escaped.push('\\');
+/// A range rather than LIKE: any index in the order of code points serves it, and nothing in the text is a wildcard.
+fn begins_with(column: Column, start: &str) -> Condition {
+    let from = Condition::all().add(Expr::col(column).gte(start));
+    match behind(start) {
+        Some(end) => from.add(Expr::col(column).lt(end)),
+        None => from,
+    }
+}
+
+/// The least text behind all that begin with `start`; `None` when there is none.
+fn behind(start: &str) -> Option<String> {
+    let mut end = start.to_owned();
+    while let Some(last) = end.pop() {
+        // The range skips the surrogates, which are no characters.
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            end.push(next);
+            return Some(end);
         }
-        escaped.push(c);
     }
-    escaped
+    None
 }
 
-fn next_version() -> sea_orm::sea_query::Expr {
-    use sea_orm::sea_query::{Expr, ExprTrait};
+fn next_version() -> Expr {
     Expr::col(Column::Version).add(1)
 }
 
@@ -272,6 +294,8 @@ mod entity {
         pub last_name: String,
         /// Both names, folded.
         pub name_search: String,
+        /// The family name, folded.
+        pub last_name_search: String,
         /// Address as the user wrote it.
         pub email: String,
         /// The form in which addresses are compared.
@@ -309,10 +333,48 @@ mod entity {
 
 #[cfg(test)]
 mod tests {
-    use super::escape_like;
+    use platform::test_kit::TestPlatform;
+    use sea_orm::{DbBackend, QueryTrait, Statement};
+
+    use super::*;
 
     #[test]
-    fn wildcards_lose_their_meaning() {
-        assert_eq!(escape_like(r"100%_\a"), r"100\%\_\\a");
+    fn the_end_of_a_range_lies_behind_all_that_begin_alike() {
+        assert_eq!(behind("rao").unwrap(), "rap");
+        assert_eq!(behind("a\u{D7FF}").unwrap(), "a\u{E000}");
+        assert_eq!(behind("a\u{10FFFF}").unwrap(), "b");
+        assert_eq!(behind("\u{10FFFF}"), None);
+    }
+
+    #[tokio::test]
+    async fn every_search_walks_along_an_index_and_sorts_nothing() {
+        let platform = TestPlatform::start().await;
+        let db = platform
+            .database::<super::super::migrations::Migrator>("auth")
+            .await;
+        let after = Some(("rao".to_owned(), Uuid::nil()));
+        for (wanted, after) in [
+            (Wanted::Handle("KX48210735".into()), None),
+            (Wanted::Email("asha@example.org".into()), None),
+            (Wanted::Name("ra".into()), None),
+            (Wanted::Name("ra".into()), after.clone()),
+            (Wanted::LastName("ra".into()), None),
+            (Wanted::LastName("ra".into()), after),
+        ] {
+            let search = search_query(Uuid::nil(), &wanted, after, 20).build(DbBackend::Sqlite);
+            let explain = Statement {
+                sql: format!("EXPLAIN QUERY PLAN {}", search.sql),
+                ..search
+            };
+            let plan = db.reader().query_all_raw(explain).await.unwrap();
+            let steps: Vec<String> = plan
+                .iter()
+                .map(|step| step.try_get("", "detail").unwrap())
+                .collect();
+            assert!(
+                matches!(steps.as_slice(), [one] if one.starts_with("SEARCH users USING INDEX")),
+                "{wanted:?}: {steps:?}"
+            );
+        }
     }
 }

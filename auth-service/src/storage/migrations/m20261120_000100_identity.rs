@@ -1,5 +1,6 @@
 //! Users, sessions, tokens, revocations and failed attempts.
 
+use sea_orm::DbBackend;
 use sea_orm_migration::prelude::*;
 
 pub(super) struct Migration;
@@ -13,14 +14,17 @@ impl MigrationName for Migration {
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.create_table(users()).await?;
+        manager
+            .create_table(users(manager.get_database_backend()))
+            .await?;
         manager.create_table(sessions()).await?;
         manager.create_table(refresh_tokens()).await?;
         manager.create_table(email_tokens()).await?;
         manager.create_table(revocations()).await?;
         manager.create_table(attempts()).await?;
-        let indexes: [(&str, &[&'static str]); 9] = [
+        let indexes: [(&str, &[&'static str]); 10] = [
             ("users", &["name_search", "id"]),
+            ("users", &["last_name_search", "id"]),
             ("sessions", &["user_id", "ended_at"]),
             ("sessions", &["expires_at"]),
             ("refresh_tokens", &["session_id"]),
@@ -61,14 +65,24 @@ impl MigrationTrait for Migration {
     }
 }
 
-fn users() -> TableCreateStatement {
+fn users(backend: DbBackend) -> TableCreateStatement {
+    // In the order of code points, as SQLite sorts anyway: a search is a range of it.
+    let sorted = |name: &'static str| {
+        let mut column = ColumnDef::new(name);
+        column.string().not_null();
+        if backend == DbBackend::Postgres {
+            column.extra("COLLATE \"C\"");
+        }
+        column
+    };
     Table::create()
         .table("users")
         .col(ColumnDef::new("id").uuid().not_null().primary_key())
         .col(ColumnDef::new("handle").string().not_null().unique_key())
         .col(ColumnDef::new("first_name").string().not_null())
         .col(ColumnDef::new("last_name").string().not_null())
-        .col(ColumnDef::new("name_search").string().not_null())
+        .col(sorted("name_search"))
+        .col(sorted("last_name_search"))
         .col(ColumnDef::new("email").string().not_null())
         .col(
             ColumnDef::new("email_normalised")
