@@ -179,7 +179,7 @@ impl Validate for GatewayConfig {
         let mut require = |holds: bool, key: &str, message: &str| {
             if !holds {
                 problems.push(Problem {
-                    key: format!("gateway.{key}"),
+                    key: key.to_owned(),
                     message: message.into(),
                 });
             }
@@ -296,12 +296,12 @@ mod tests {
         assert_eq!(
             keys,
             [
-                "gateway.request_timeout_ms",
-                "gateway.rate_limit.user",
-                "gateway.trusted_proxies",
-                "gateway.cors_allowed_origins",
-                "gateway.cors_allowed_origins",
-                "gateway.health.critical",
+                "request_timeout_ms",
+                "rate_limit.user",
+                "trusted_proxies",
+                "cors_allowed_origins",
+                "cors_allowed_origins",
+                "health.critical",
             ]
         );
     }

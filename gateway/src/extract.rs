@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, IF_MATCH, USER_AGENT};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, IF_MATCH, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError};
@@ -192,7 +192,8 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     }
 }
 
-/// Refuses a body of another type than `wanted`.
+/// Refuses a body of another type than `wanted`, in another character set than UTF-8, or encoded: it would be read as
+/// what it is not.
 pub(crate) fn require_content_type(
     headers: &http::HeaderMap,
     wanted: &'static str,
@@ -201,14 +202,28 @@ pub(crate) fn require_content_type(
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let essence = given.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case(wanted) {
+    let mut parts = given.split(';').map(str::trim);
+    let is_wanted = parts
+        .next()
+        .unwrap_or_default()
+        .eq_ignore_ascii_case(wanted);
+    let is_utf8 = parts.all(|parameter| match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            let value = value.trim().trim_matches('"');
+            value.eq_ignore_ascii_case("utf-8") || value.eq_ignore_ascii_case("us-ascii")
+        }
+        _ => true,
+    });
+    let is_plain = headers
+        .get(CONTENT_ENCODING)
+        .is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if is_wanted && is_utf8 && is_plain {
         return Ok(());
     }
     Err(Failure::with_status(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "unsupported_media_type",
-        &format!("send the body as {wanted}"),
+        &format!("send the body as {wanted}, in UTF-8 and not encoded"),
     ))
 }
 

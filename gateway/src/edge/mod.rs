@@ -71,7 +71,10 @@ pub(crate) async fn outermost(
         let start = Instant::now();
         let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
         let response = answer.unwrap_or_else(|panic| {
-            tracing::error!(panic = panic_text(&*panic), "a handler panicked");
+            tracing::error!(
+                panic = platform::shutdown::panic_text(&*panic),
+                "a handler panicked"
+            );
             Failure::from(Error::internal(anyhow::anyhow!("a handler panicked"))).into_response()
         });
         let mut response = render(response, &path, &id);
@@ -123,14 +126,6 @@ fn record(response: &Response, took: Duration) {
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&'static str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(no message)")
-}
-
 fn add_headers(headers: &mut HeaderMap, id: &str, is_versioned: bool, https_only: bool) {
     let mut set = |name: HeaderName, value: &'static str| {
         headers
@@ -179,7 +174,7 @@ pub(crate) async fn shed(State(app): State<App>, request: Request, next: Next) -
     }
 }
 
-/// Refuses query parameters that stand twice, since they may mean one thing to us and another to whoever checks before
+/// Refuses preconditions of changes that nobody would check, and query parameters that stand twice, since they may mean one thing to us and another to whoever checks before
 /// us, and those that the route does not know, since the client believes that they do something.
 pub(crate) async fn refuse_odd_parameters(
     State(app): State<App>,
@@ -193,10 +188,24 @@ pub(crate) async fn refuse_odd_parameters(
             .get(&key)
             .filter(|_| route.as_str().starts_with("/v1/"))
     });
-    match check_parameters(request.uri(), known) {
+    let checked = check_parameters(request.uri(), known)
+        .and_then(|()| check_precondition(request.method(), request.uri(), request.headers()));
+    match checked {
         Ok(()) => next.run(request).await,
         Err(error) => Failure::from(error).into_response(),
     }
+}
+
+/// A client that sends a precondition believes that nothing happens when it does not hold.
+fn check_precondition(method: &Method, uri: &http::Uri, headers: &HeaderMap) -> Result<(), Error> {
+    let is_checked = uri.path() == "/v1/me";
+    if method.is_safe() || is_checked || !headers.contains_key(IF_MATCH) {
+        return Ok(());
+    }
+    Err(Error::invalid_field(
+        "If-Match",
+        "is not checked on this resource; leave it out",
+    ))
 }
 
 fn check_parameters(uri: &http::Uri, known: Option<&HashSet<String>>) -> Result<(), Error> {
@@ -327,6 +336,18 @@ mod tests {
             body.contains("internal") && !body.contains("hunter2"),
             "{body}"
         );
+    }
+
+    #[test]
+    fn a_precondition_that_nobody_checks_is_refused() {
+        let headers = HeaderMap::from_iter([(IF_MATCH, HeaderValue::from_static("\"1\""))]);
+        let check = |method: Method, path: &'static str| {
+            check_precondition(&method, &http::Uri::from_static(path), &headers)
+        };
+        assert!(check(Method::PATCH, "/v1/me").is_ok());
+        assert!(check(Method::GET, "/v1/accounts").is_ok());
+        let refused = check(Method::POST, "/v1/sms/schedules/x/cancel").unwrap_err();
+        assert_eq!(refused.violations()[0].field, "If-Match");
     }
 
     #[test]

@@ -6,35 +6,20 @@
 use std::sync::LazyLock;
 
 use axum::extract::State;
-use axum::response::{Html, IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use sha2::{Digest, Sha256};
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::page::Page;
 use crate::app::App;
 
-const SCRIPT: &str = include_str!("docs.js");
-const STYLE: &str = include_str!("docs.css");
-
-/// The page and the policy under which only its own program and style run.
-static PAGE: LazyLock<(String, String)> = LazyLock::new(|| {
-    let page = format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <title>Coffer API</title><style>{STYLE}</style></head>\
-         <body><script>{SCRIPT}</script></body></html>"
-    );
-    let hash = |text: &str| STANDARD.encode(Sha256::digest(text));
-    let policy = format!(
-        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        hash(SCRIPT),
-        hash(STYLE)
-    );
-    (page, policy)
+static PAGE: LazyLock<Page> = LazyLock::new(|| {
+    Page::new(
+        "Coffer API",
+        include_str!("docs.css"),
+        include_str!("docs.js"),
+    )
 });
 
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -59,10 +44,5 @@ async fn document(State(app): State<App>) -> Response {
 #[utoipa::path(get, path = "/docs", tag = "docs",
     responses((status = 200, description = "The page", content_type = "text/html", body = String)))]
 async fn page() -> Response {
-    let (page, policy) = &*PAGE;
-    let headers = [
-        (CONTENT_SECURITY_POLICY, policy.as_str()),
-        (CACHE_CONTROL, "no-cache"),
-    ];
-    (headers, Html(page.as_str())).into_response()
+    PAGE.show()
 }

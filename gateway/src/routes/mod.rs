@@ -8,11 +8,13 @@ mod docs;
 pub(crate) mod health;
 mod me;
 mod notifications;
+mod page;
 mod sms_schedules;
 mod stream;
 mod transactions;
 mod transfers;
 mod users;
+mod verify_email;
 pub(crate) mod well_known;
 
 use platform::Error;
@@ -58,7 +60,8 @@ pub(crate) fn groups() -> Groups {
         open: OpenApiRouter::default()
             .merge(health::routes())
             .merge(well_known::routes())
-            .merge(docs::routes()),
+            .merge(docs::routes())
+            .merge(verify_email::routes()),
     }
 }
 

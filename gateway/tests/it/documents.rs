@@ -139,3 +139,24 @@ async fn long_answers_are_compressed_and_those_with_tokens_are_not() {
         .unwrap();
     assert!(!login.headers().contains_key("content-encoding"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_link_of_a_verification_mail_leads_to_a_page_that_uses_nothing_up() {
+    let house = house().await;
+    let response = house
+        .get("/verify-email?token=5C95T2a_94HQ")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+    assert_eq!(header("referrer-policy"), "no-referrer");
+    let policy = header("content-security-policy");
+    assert!(policy.contains("script-src 'sha256-") && policy.contains("connect-src 'self'"));
+    let page = response.text().await.unwrap();
+    assert!(page.contains("/v1/auth/email/verify"), "{page}");
+    assert!(
+        !page.contains("5C95T2a_94HQ"),
+        "the token is not written into the page"
+    );
+}
