@@ -224,9 +224,9 @@ impl Validate for SchedulerConfig {
             "must be between 1 and 60000",
         );
         check(
-            (1..=5000).contains(&s.poll_batch_size),
+            (1..=1000).contains(&s.poll_batch_size),
             "sending.poll_batch_size",
-            "must be between 1 and 5000",
+            "must be between 1 and 1000",
         );
         check(
             (100..=3_600_000).contains(&s.idle_ms),

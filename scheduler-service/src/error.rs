@@ -29,6 +29,14 @@ pub(crate) fn quota_exceeded(limit: u64) -> Error {
     )
 }
 
+/// The stream ended without the word that everything had come.
+pub(crate) fn upload_incomplete() -> Error {
+    Error::conflict(
+        "upload_incomplete",
+        "the upload broke off before its end and nothing of it was taken; send it again",
+    )
+}
+
 /// The upload was given up before it ended.
 pub(crate) fn upload_expired() -> Error {
     Error::conflict(

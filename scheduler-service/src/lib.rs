@@ -29,7 +29,7 @@ pub use providers::Providers;
 pub use providers::journal::SubmitRecord;
 pub use providers::simulator::{Simulator, simulator_journal};
 
-use commands::Sms;
+use commands::{InFlight, Sms};
 use domain::Numbering;
 use storage::migrations::Migrator;
 
@@ -85,6 +85,7 @@ pub async fn run_with(
         numbering,
         providers,
         wakes: Arc::default(),
+        in_flight: InFlight::default(),
     };
     workers::spawn(&sms, &handles.tasks);
 

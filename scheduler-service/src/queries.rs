@@ -4,7 +4,7 @@ use platform::{Error, page};
 use uuid::Uuid;
 
 use crate::commands::Sms;
-use crate::domain::{MessageState, Schedule, Status};
+use crate::domain::{MessageState, Phone, Schedule, Status};
 use crate::storage::{self, messages::Listed};
 
 /// A page of a list and where the next one begins; empty at the end.
@@ -63,12 +63,12 @@ pub(crate) async fn list_messages(
     user_id: Uuid,
     schedule_id: Uuid,
     state: Option<MessageState>,
-    after: Option<String>,
+    after: Option<Phone>,
     limit: u64,
 ) -> Result<Page<Listed>, Error> {
     let schedule = get_schedule(sms, user_id, schedule_id).await?;
     let reader = sms.work.db().reader();
-    let after = after.as_deref();
+    let after = after.as_ref().map(Phone::as_str);
     let rows = storage::messages::page(reader, schedule.set_id, state, after, limit + 1).await?;
     Ok(Page::cut(rows, limit, |message| message.phone.clone()))
 }

@@ -94,6 +94,9 @@ async fn send(sms: &Sms, batch: Batch) {
         .parcels
         .chunks(provider.capabilities().max_submit.max(1))
     {
+        let carried = parcels.iter().map(|parcel| parcel.submission.reference);
+        // Until the answer is recorded, or the call is given up.
+        let _flight = sms.in_flight.enter(carried.collect());
         // After a long sleep of this process others may have taken the messages for lost: then hands off.
         if sms.work.now() + timeout > batch.leased_until {
             tracing::warn!(

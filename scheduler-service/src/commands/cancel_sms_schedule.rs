@@ -3,12 +3,9 @@
 use platform::Error;
 use uuid::Uuid;
 
-use super::{Sms, save_and_settle, signed};
+use super::{MAX_ROWS, Sms, save_and_settle, signed};
 use crate::domain::{MessageState, Schedule};
 use crate::storage;
-
-/// Most messages struck in one transaction; a worker strikes the rest.
-pub(crate) const STRIKE: u64 = 1000;
 
 /// Stops the user's schedule: from now on no message of it is claimed. Those that the provider may have run to their end.
 /// Stopping it twice is the same as once.
@@ -26,8 +23,10 @@ pub(crate) async fn cancel_sms_schedule(
         .ok_or_else(|| Error::not_found("schedule"))?;
     let now = unit.now();
     if schedule.cancel(now)? {
+        // A worker strikes the rest.
+        let most = MAX_ROWS as u64;
         let struck =
-            storage::messages::cancel_queued(unit.tx(), schedule.set_id, STRIKE, now).await?;
+            storage::messages::cancel_queued(unit.tx(), schedule.set_id, most, now).await?;
         schedule.moved(
             MessageState::Queued,
             MessageState::Cancelled,

@@ -9,8 +9,7 @@ use platform::work::UnitOfWork;
 use sea_orm::DbBackend;
 use uuid::Uuid;
 
-use super::cancel_sms_schedule::STRIKE;
-use super::{Sms, save_and_settle, signed};
+use super::{MAX_ROWS, Sms, save_and_settle, signed};
 use crate::domain::{MessageState, Schedule, Status};
 use crate::providers::Submission;
 use crate::storage::{self, messages::Terms};
@@ -58,12 +57,16 @@ pub(crate) async fn claim_messages(sms: &Sms) -> Result<Option<Vec<Batch>>, Erro
     schedules.sort_by_key(|schedule| schedule.claim_at);
     let mut batches: BTreeMap<String, Vec<Parcel>> = BTreeMap::new();
     let mut room = u64::from(sms.config.sending.batch_size);
+    let mut rows = MAX_ROWS as u64;
     let mut left = schedules.len() as u64;
     for schedule in &mut schedules {
-        let share = room.div_ceil(left.max(1));
+        let share = room.div_ceil(left.max(1)).min(rows);
         left -= 1;
         if schedule.status == Status::Cancelled {
-            strike(&mut unit, schedule).await?;
+            // Where no rows are left, the schedule stays due and is among the first of the next transaction.
+            if rows > 0 {
+                rows -= strike(&mut unit, schedule, rows).await?;
+            }
         } else if sms.providers.get(&schedule.provider).is_none() {
             tracing::error!(
                 schedule.id = %schedule.id,
@@ -75,6 +78,7 @@ pub(crate) async fn claim_messages(sms: &Sms) -> Result<Option<Vec<Batch>>, Erro
         } else if share > 0 {
             let parcels = claim_share(&mut unit, schedule, share, terms).await?;
             room -= (parcels.len() as u64).min(room);
+            rows -= (parcels.len() as u64).min(rows);
             batches
                 .entry(schedule.provider.clone())
                 .or_default()
@@ -124,10 +128,10 @@ async fn claim_share(
     Ok(parcels.collect())
 }
 
-/// Strikes queued messages of a cancelled schedule.
-async fn strike(unit: &mut UnitOfWork, schedule: &mut Schedule) -> Result<(), Error> {
+/// Strikes up to `most` queued messages of a cancelled schedule. Tells how many those were.
+async fn strike(unit: &mut UnitOfWork, schedule: &mut Schedule, most: u64) -> Result<u64, Error> {
     let now = unit.now();
-    let struck = storage::messages::cancel_queued(unit.tx(), schedule.set_id, STRIKE, now).await?;
+    let struck = storage::messages::cancel_queued(unit.tx(), schedule.set_id, most, now).await?;
     schedule.moved(
         MessageState::Queued,
         MessageState::Cancelled,
@@ -137,7 +141,8 @@ async fn strike(unit: &mut UnitOfWork, schedule: &mut Schedule) -> Result<(), Er
     if struck == 0 {
         schedule.claim_at = None;
     }
-    save_and_settle(unit, schedule).await
+    save_and_settle(unit, schedule).await?;
+    Ok(struck.min(most))
 }
 
 /// Takes over what an earlier life of this process had claimed. Only SQLite, whose file has one process, allows to say

@@ -6,8 +6,10 @@ use jiff::Timestamp;
 use platform::principal::Principal;
 use platform::work::{Answer, Begun, RequestKey, UnitOfWork};
 use platform::{Error, FieldViolation, id};
+use uuid::Uuid;
 
-use super::{Sms, charge, signed};
+use super::staging::Staging;
+use super::{MAX_ROWS, Sms, charge, signed};
 use crate::domain::{Counts, Phone, Report, Schedule, Status, timing};
 use crate::{error, storage};
 
@@ -37,15 +39,68 @@ pub(crate) async fn create_sms_schedule(
     command: CreateSmsSchedule,
     encode: impl FnOnce(&Schedule, &Report) -> Vec<u8> + Send,
 ) -> Result<(Answer, bool), Error> {
-    // Reading numbers takes time; the one writer of SQLite is not kept waiting for it.
+    // Reading numbers takes time; the one writer of SQLite is not kept waiting for it either.
     let (phones, report) = read_recipients(sms, &command.recipients).await;
-    match sms.work.begin_once(key).await? {
-        Begun::Replayed(answer) => Ok((answer, true)),
-        Begun::Fresh(unit) => Ok((
-            create(sms, unit, command, &phones, &report, encode).await?,
-            false,
-        )),
+    let unit = match sms.work.begin_once(key).await? {
+        Begun::Replayed(answer) => return Ok((answer, true)),
+        Begun::Fresh(unit) => unit,
+    };
+    check(sms, &command, unit.now())?;
+    let order = Order {
+        command,
+        report,
+        encode,
+    };
+    // A long list has its rows written before, so that they do not hold up the one writer of SQLite; one that the quota
+    // has no room for is refused without.
+    if phones.len() <= MAX_ROWS || !has_room(sms, &unit, &order).await? {
+        let answer = order.fulfil(sms, unit, Recipients::Read(&phones)).await?;
+        return Ok((answer, false));
     }
+    drop(unit);
+    create_from_staged(sms, key, order, &phones).await
+}
+
+/// Writes the recipients into a set of their own and then creates the schedule. Two that do so at once under one key
+/// write two sets, of which one is named by the schedule and the other is swept.
+async fn create_from_staged<F: FnOnce(&Schedule, &Report) -> Vec<u8> + Send>(
+    sms: &Sms,
+    key: &RequestKey,
+    order: Order<F>,
+    phones: &[Phone],
+) -> Result<(Answer, bool), Error> {
+    let unit = sms.work.begin().await?;
+    let mut staging = Staging::begin(sms, &unit).await?;
+    unit.commit().await?;
+    let created = async {
+        let mut rest = phones;
+        while !rest.is_empty() {
+            let (taken, _) = staging.write(rest).await?;
+            rest = &rest[taken..];
+        }
+        match sms.work.begin_once(key).await? {
+            Begun::Replayed(answer) => Ok((answer, true)),
+            Begun::Fresh(unit) => {
+                let staged = Recipients::Staged(&staging);
+                Ok((order.fulfil(sms, unit, staged).await?, false))
+            }
+        }
+    };
+    let created = created.await;
+    if !matches!(created, Ok((Ok(_), false))) {
+        staging.abandon().await;
+    }
+    created
+}
+
+/// Whether the user's quota has room for the recipients; only an early look, the last word has the charge.
+async fn has_room<F>(sms: &Sms, unit: &UnitOfWork, order: &Order<F>) -> Result<bool, Error> {
+    let user = &order.command.user;
+    let used = storage::quotas::on(unit.tx(), user.user_id, timing::day_of(unit.now())).await?;
+    let sum = used.saturating_add(signed(order.report.accepted));
+    Ok(sms
+        .daily_limit(user)
+        .is_none_or(|limit| u64::try_from(sum).is_ok_and(|sum| sum <= limit)))
 }
 
 async fn read_recipients(sms: &Sms, recipients: &[String]) -> (Vec<Phone>, Report) {
@@ -68,27 +123,74 @@ async fn read_recipients(sms: &Sms, recipients: &[String]) -> (Vec<Phone>, Repor
     (phones, report)
 }
 
-async fn create(
-    sms: &Sms,
-    mut unit: UnitOfWork,
+/// The rows of the recipients.
+enum Recipients<'a> {
+    /// Still to be written.
+    Read(&'a [Phone]),
+    /// Written.
+    Staged(&'a Staging<'a>),
+}
+
+/// What to create, what became of the recipients, and how the answer is written.
+struct Order<F> {
     command: CreateSmsSchedule,
-    phones: &[Phone],
-    report: &Report,
-    encode: impl FnOnce(&Schedule, &Report) -> Vec<u8> + Send,
-) -> Result<Answer, Error> {
-    let now = unit.now();
-    let (run_at, provider) = check(sms, &command, now)?;
-    let day = timing::day_of(now);
-    let recipients = signed(report.accepted);
-    let limit = sms.daily_limit(&command.user);
-    if !charge(&unit, command.user.user_id, day, recipients, limit).await? {
-        let refusal = Err(error::quota_exceeded(limit.unwrap_or_default()));
-        unit.store_answer(&refusal).await?;
+    report: Report,
+    encode: F,
+}
+
+impl<F: FnOnce(&Schedule, &Report) -> Vec<u8> + Send> Order<F> {
+    async fn fulfil(
+        self,
+        sms: &Sms,
+        mut unit: UnitOfWork,
+        recipients: Recipients<'_>,
+    ) -> Result<Answer, Error> {
+        let Self {
+            command,
+            report,
+            encode,
+        } = self;
+        let now = unit.now();
+        let (run_at, provider) = check(sms, &command, now)?;
+        let day = timing::day_of(now);
+        let accepted = signed(report.accepted);
+        let limit = sms.daily_limit(&command.user);
+        if !charge(&unit, command.user.user_id, day, accepted, limit).await? {
+            let refusal = Err(error::quota_exceeded(limit.unwrap_or_default()));
+            unit.store_answer(&refusal).await?;
+            unit.commit().await?;
+            return Ok(refusal);
+        }
+        let set_id = match recipients {
+            Recipients::Read(_) => id::new(now),
+            Recipients::Staged(staging) => staging.set_id(),
+        };
+        let mut schedule = draft(command, set_id, run_at, provider, now);
+        schedule.replace_recipients(set_id, accepted, day)?;
+        storage::schedules::insert(unit.tx(), &schedule).await?;
+        match recipients {
+            Recipients::Read(phones) => {
+                storage::messages::insert_new(unit.tx(), set_id, phones, now).await?;
+            }
+            Recipients::Staged(staging) => staging.end(&unit).await?,
+        }
+        let answer = Ok(encode(&schedule, &report));
+        unit.store_answer(&answer).await?;
+        sms.wake(&mut unit, |wakes| &wakes.claim);
         unit.commit().await?;
-        return Ok(refusal);
+        Ok(answer)
     }
-    let set_id = id::new(now);
-    let mut schedule = Schedule {
+}
+
+/// The schedule before it has recipients.
+fn draft(
+    command: CreateSmsSchedule,
+    set_id: Uuid,
+    run_at: Timestamp,
+    provider: String,
+    now: Timestamp,
+) -> Schedule {
+    Schedule {
         id: id::new(now),
         user_id: command.user.user_id,
         set_id,
@@ -99,20 +201,12 @@ async fn create(
         run_at,
         counts: Counts::default(),
         claim_at: None,
-        charged_day: day,
+        charged_day: timing::day_of(now),
         created_at: now,
         started_at: None,
         finished_at: None,
         version: 0,
-    };
-    schedule.replace_recipients(set_id, recipients, day)?;
-    storage::schedules::insert(unit.tx(), &schedule).await?;
-    storage::messages::insert_new(unit.tx(), set_id, phones, now).await?;
-    let answer = Ok(encode(&schedule, report));
-    unit.store_answer(&answer).await?;
-    sms.wake(&mut unit, |wakes| &wakes.claim);
-    unit.commit().await?;
-    Ok(answer)
+    }
 }
 
 /// What can only be checked once it is known that the request is not a repetition: a retry comes later than the first.

@@ -47,6 +47,10 @@ pub(crate) async fn follow_messages(sms: &Sms) -> Result<usize, Error> {
         .collect();
     let mut by_provider: BTreeMap<&str, Vec<Due>> = BTreeMap::new();
     for message in due {
+        // Of a call that is still under way nobody can say that it came to nothing.
+        if message.state == MessageState::Sending && sms.in_flight.has(&message.id) {
+            continue;
+        }
         let name = names.get(&message.set_id).map_or("", String::as_str);
         by_provider.entry(name).or_default().push(message);
     }

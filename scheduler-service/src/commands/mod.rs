@@ -4,7 +4,9 @@ mod cancel_sms_schedule;
 mod claim_messages;
 mod create_sms_schedule;
 mod follow_messages;
+mod in_flight;
 mod record_outcomes;
+mod staging;
 mod sweep_uploads;
 mod upload_sms_recipients;
 
@@ -20,14 +22,18 @@ pub(crate) use cancel_sms_schedule::cancel_sms_schedule;
 pub(crate) use claim_messages::{Batch, claim_messages, take_over};
 pub(crate) use create_sms_schedule::{CreateSmsSchedule, MAX_RECIPIENTS, create_sms_schedule};
 pub(crate) use follow_messages::follow_messages;
+pub(crate) use in_flight::InFlight;
 pub(crate) use record_outcomes::{Outcome, Verdict, record_outcomes};
 pub(crate) use sweep_uploads::sweep_uploads;
-pub(crate) use upload_sms_recipients::upload_sms_recipients;
+pub(crate) use upload_sms_recipients::{Piece, upload_sms_recipients};
 
 use crate::config::SchedulerConfig;
 use crate::domain::{Numbering, Schedule};
 use crate::providers::Providers;
 use crate::{events, storage};
+
+/// Most rows of messages written in one transaction, so that nobody waits long for the one writer of SQLite.
+const MAX_ROWS: usize = 1000;
 
 /// Wakes the workers. A wake-up before the wait is not lost.
 #[derive(Debug, Default)]
@@ -48,6 +54,7 @@ pub(crate) struct Sms {
     pub(crate) numbering: Numbering,
     pub(crate) providers: Providers,
     pub(crate) wakes: Arc<Wakes>,
+    pub(crate) in_flight: InFlight,
 }
 
 impl Sms {

@@ -3,13 +3,13 @@
 use jiff::SignedDuration;
 use platform::Error;
 
-use super::Sms;
+use super::{MAX_ROWS, Sms};
 use crate::storage;
 
 /// How long an upload may lie untouched. Longer than any pause that an upload survives.
 const MAX_AGE: SignedDuration = SignedDuration::from_mins(15);
 /// Rows removed in one transaction.
-const BATCH: u64 = 1000;
+const BATCH: u64 = MAX_ROWS as u64;
 
 /// Removes one set, a bounded number of rows in each transaction. Tells whether there was one.
 pub(crate) async fn sweep_uploads(sms: &Sms) -> Result<bool, Error> {

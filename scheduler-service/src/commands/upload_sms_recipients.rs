@@ -1,50 +1,54 @@
 //! Replaces the recipients of a schedule by those of a CSV stream, as a whole.
 //!
-//! The rows go, a bounded number in each transaction, into a set that no schedule names yet. When the stream ends, one
-//! transaction makes the schedule name it. Whatever breaks off before that leaves a set for the sweeper and nothing else.
+//! The rows go into a set that no schedule names yet. When everything has come, one transaction makes the schedule name it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use platform::principal::Principal;
-use platform::{Error, Kind, id};
+use platform::{Error, Kind};
 use uuid::Uuid;
 
+use super::staging::Staging;
 use super::{Sms, charge, signed};
 use crate::csv::RecipientsCsv;
 use crate::domain::{Phone, Refusal, Report, Status, timing};
 use crate::{error, storage};
 
-/// Most rows of one transaction.
-const MAX_BATCH: usize = 1000;
-/// Fewest rows of one transaction, however slow the disk.
-const MIN_BATCH: usize = 50;
-/// A transaction that holds the one writer for longer than this makes the next ones smaller.
-const LONGEST_COMMIT: Duration = Duration::from_millis(50);
 /// Bytes that are parsed before others get their turn.
 const SLICE_BYTES: usize = 8 * 1024;
+
+/// What an upload brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// The next bytes.
+    Bytes(Bytes),
+    /// That there are no more.
+    End,
+}
 
 /// Replaces the recipients of the user's schedule. The same file again gives the same answer.
 ///
 /// # Errors
-/// `not_found`; `schedule_started`, `daily_recipient_quota_exceeded`, `upload_expired` (conflicts); a violation of `csv`;
-/// whatever breaks the stream.
+/// `not_found`; `schedule_started`, `daily_recipient_quota_exceeded`, `upload_expired` (conflicts);
+/// `upload_incomplete` (conflict) when the pieces end without [`Piece::End`]; `upload_stalled` (timeout); violations of
+/// `csv` and `complete`; whatever breaks the stream.
 pub(crate) async fn upload_sms_recipients(
     sms: &Sms,
     user: &Principal,
     schedule_id: Uuid,
-    chunks: impl Stream<Item = Result<Bytes, Error>> + Send + Unpin,
+    pieces: impl Stream<Item = Result<Piece, Error>> + Send + Unpin,
 ) -> Result<Report, Error> {
     let mut upload = Upload::begin(sms, user, schedule_id).await?;
-    let taken = match upload.take(chunks).await {
+    let taken = match upload.take(pieces).await {
         Ok(()) => upload.activate(schedule_id).await,
         broken => broken,
     };
     match taken {
         Ok(()) => Ok(upload.report),
         Err(error) => {
-            upload.abandon().await;
+            upload.staging.abandon().await;
             Err(error)
         }
     }
@@ -53,11 +57,10 @@ pub(crate) async fn upload_sms_recipients(
 struct Upload<'a> {
     sms: &'a Sms,
     user: &'a Principal,
-    set_id: Uuid,
+    staging: Staging<'a>,
     report: Report,
     /// Numbers read and not yet written.
     pending: Vec<Phone>,
-    batch: usize,
     /// Recipients for which the quota has room; only an early check, the last word has [`Upload::activate`].
     room: Option<u64>,
 }
@@ -78,16 +81,14 @@ impl<'a> Upload<'a> {
             used -= schedule.counts.total();
         }
         let used = u64::try_from(used).unwrap_or(0);
-        let set_id = id::new(unit.now());
-        storage::uploads::begin(unit.tx(), set_id, unit.now()).await?;
+        let staging = Staging::begin(sms, &unit).await?;
         unit.commit().await?;
         Ok(Self {
             sms,
             user,
-            set_id,
+            staging,
             report: Report::default(),
             pending: Vec::new(),
-            batch: MAX_BATCH / 4,
             room: sms
                 .daily_limit(user)
                 .map(|limit| limit.saturating_sub(used)),
@@ -97,28 +98,30 @@ impl<'a> Upload<'a> {
     /// Takes the whole stream.
     async fn take(
         &mut self,
-        mut chunks: impl Stream<Item = Result<Bytes, Error>> + Send + Unpin,
+        mut pieces: impl Stream<Item = Result<Piece, Error>> + Send + Unpin,
     ) -> Result<(), Error> {
         let idle = Duration::from_secs(self.sms.config.upload_idle_s);
         let mut csv = RecipientsCsv::default();
         loop {
-            let next = tokio::time::timeout(idle, chunks.next())
-                .await
-                .map_err(|_| {
-                    Error::new(
-                        Kind::Timeout,
-                        "upload_stalled",
-                        "no more of the file came in time",
-                    )
-                })?;
-            let Some(chunk) = next else { break };
-            for slice in chunk?.chunks(SLICE_BYTES) {
+            let next = tokio::time::timeout(idle, pieces.next());
+            let next = next.await.map_err(|_| stalled())?;
+            // A call that its caller gave up looks like a stream that ended; only the word for it is an end.
+            let bytes = match next.transpose()? {
+                Some(Piece::Bytes(bytes)) => bytes,
+                Some(Piece::End) => break,
+                None => return Err(error::upload_incomplete()),
+            };
+            for slice in bytes.chunks(SLICE_BYTES) {
                 self.read(|each| csv.push(slice, each))?;
-                while self.pending.len() >= self.batch {
+                while self.pending.len() >= self.staging.rows() {
                     self.write().await?;
                 }
                 tokio::task::yield_now().await;
             }
+        }
+        let after = tokio::time::timeout(idle, pieces.next());
+        if after.await.map_err(|_| stalled())?.transpose()?.is_some() {
+            return Err(Error::invalid_field("complete", "must come last"));
         }
         self.read(|each| csv.finish(each))?;
         while !self.pending.is_empty() {
@@ -154,25 +157,10 @@ impl<'a> Upload<'a> {
 
     /// Writes a batch of what was read.
     async fn write(&mut self) -> Result<(), Error> {
-        let batch = self.pending.len().min(self.batch);
-        let unit = self.sms.work.begin().await?;
-        let begun = Instant::now();
-        if !storage::uploads::touch(unit.tx(), self.set_id, unit.now()).await? {
-            return Err(error::upload_expired());
-        }
-        let phones = &self.pending[..batch];
-        let added =
-            storage::messages::insert_new(unit.tx(), self.set_id, phones, unit.now()).await?;
-        unit.commit().await?;
-        let took = begun.elapsed();
-        if took > LONGEST_COMMIT {
-            self.batch = (self.batch / 2).max(MIN_BATCH);
-        } else if took < LONGEST_COMMIT / 2 {
-            self.batch = (self.batch * 2).min(MAX_BATCH);
-        }
-        self.pending.drain(..batch);
+        let (taken, added) = self.staging.write(&self.pending).await?;
+        self.pending.drain(..taken);
         self.report.accepted += added;
-        self.report.duplicates += batch as u64 - added;
+        self.report.duplicates += taken as u64 - added;
         if self.room.is_some_and(|room| self.report.accepted > room) {
             return Err(self.quota_exceeded());
         }
@@ -190,10 +178,8 @@ impl<'a> Upload<'a> {
         let old_recipients = schedule.counts.total();
         let today = timing::day_of(unit.now());
         let recipients = signed(self.report.accepted);
-        schedule.replace_recipients(self.set_id, recipients, today)?;
-        if !storage::uploads::end(unit.tx(), self.set_id).await? {
-            return Err(error::upload_expired());
-        }
+        schedule.replace_recipients(self.staging.set_id(), recipients, today)?;
+        self.staging.end(&unit).await?;
         if old_recipients > 0 {
             storage::quotas::add(unit.tx(), user_id, old_day, -old_recipients).await?;
             storage::uploads::retire(unit.tx(), old_set).await?;
@@ -211,17 +197,12 @@ impl<'a> Upload<'a> {
     fn quota_exceeded(&self) -> Error {
         error::quota_exceeded(self.sms.daily_limit(self.user).unwrap_or_default())
     }
+}
 
-    /// Gives what was written to the sweeper. If that fails as well, the sweeper finds it later by its age.
-    async fn abandon(&self) {
-        let given = async {
-            let mut unit = self.sms.work.begin().await?;
-            storage::uploads::abandon(unit.tx(), self.set_id).await?;
-            self.sms.wake(&mut unit, |wakes| &wakes.sweep);
-            unit.commit().await
-        };
-        if let Err(error) = given.await {
-            tracing::warn!(%error, upload.id = %self.set_id, "an upload is left to its age");
-        }
-    }
+fn stalled() -> Error {
+    Error::new(
+        Kind::Timeout,
+        "upload_stalled",
+        "no more of the file came in time",
+    )
 }

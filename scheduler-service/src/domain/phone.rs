@@ -7,11 +7,21 @@ use rlibphonenumber::{PHONE_NUMBER_UTIL, ParseError, PhoneNumberFormat, Region};
 /// Most characters of a number as it comes in. Longer ones are not looked at.
 pub const MAX_INPUT_CHARS: usize = 64;
 
+/// Most digits of a number in E.164.
+const MAX_DIGITS: usize = 15;
+
 /// A valid number in E.164, e.g. `+27821234567`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Phone(String);
 
 impl Phone {
+    /// Reads back what [`Phone::as_str`] gave: `+` and up to 15 digits. Whether there is such a number is not asked again.
+    pub fn from_e164(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix('+')?;
+        let fits = (1..=MAX_DIGITS).contains(&digits.len());
+        (fits && digits.bytes().all(|b| b.is_ascii_digit())).then(|| Self(text.to_owned()))
+    }
+
     /// The number in E.164.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -157,6 +167,25 @@ mod tests {
             assert_eq!(india().normalise(written), Err(reason), "{written}");
         }
         assert_eq!(india().normalise(&"1".repeat(65)), Err(Reject::TooLong));
+    }
+
+    #[test]
+    fn only_e164_is_read_back() {
+        assert_eq!(
+            Phone::from_e164("+27821234567").unwrap().as_str(),
+            "+27821234567"
+        );
+        for bad in [
+            "",
+            "+",
+            "27821234567",
+            "+2782\0",
+            "+27 82",
+            "+\u{0661}",
+            "+1234567890123456",
+        ] {
+            assert_eq!(Phone::from_e164(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

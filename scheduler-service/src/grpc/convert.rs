@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use platform::principal::Principal;
-use platform::{Error, FieldViolation, time};
+use platform::{Error, FieldViolation, page, time};
 use proto::scheduler::v1 as pb;
 
 use crate::commands::{CreateSmsSchedule, MAX_RECIPIENTS};
-use crate::domain::{MessageState, Report, Schedule, Status, text};
+use crate::domain::{MessageState, Phone, Report, Schedule, Status, text};
 use crate::storage::messages::Listed;
 
 /// Reads what to create and names every field that is wrong.
@@ -58,6 +58,17 @@ pub(super) fn status_filter(word: &str) -> Result<Option<Status>, Error> {
 /// Reads a filter by state; empty means all.
 pub(super) fn state_filter(word: &str) -> Result<Option<MessageState>, Error> {
     filter("state", word, MessageState::parse)
+}
+
+/// Reads the number after which a list goes on; empty means its beginning.
+pub(super) fn number_cursor(cursor: &str) -> Result<Option<Phone>, Error> {
+    // Whoever asks may have written the cursor, so it holds any text until it was read.
+    let text: Option<String> = page::decode_cursor(cursor)?;
+    text.map(|text| {
+        Phone::from_e164(&text)
+            .ok_or_else(|| Error::invalid_field("cursor", "is not a cursor of this list"))
+    })
+    .transpose()
 }
 
 fn filter<T>(

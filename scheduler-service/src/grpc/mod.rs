@@ -2,7 +2,6 @@
 
 mod convert;
 
-use bytes::Bytes;
 use futures::StreamExt;
 use platform::work::RequestKey;
 use platform::{Error, grpc, id, page, principal};
@@ -13,7 +12,9 @@ use proto::scheduler::v1::upload_sms_recipients_request::Part;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::commands::{Sms, cancel_sms_schedule, create_sms_schedule, upload_sms_recipients};
+use crate::commands::{
+    Piece, Sms, cancel_sms_schedule, create_sms_schedule, upload_sms_recipients,
+};
 use crate::queries;
 
 /// Most bytes of one chunk of an upload.
@@ -34,10 +35,10 @@ impl Scheduler for SchedulerGrpc {
         &self,
         request: Request<pb::CreateSmsScheduleRequest>,
     ) -> Result<Response<pb::CreateSmsScheduleResponse>, Status> {
-        let user = principal::user(&request)?;
+        let user = principal::fresh_user(&request)?;
         let mut request = request.into_inner();
         let key = std::mem::take(&mut request.idempotency_key);
-        let key = RequestKey::parse(user.user_id, "CreateSmsSchedule", &key, &request)?;
+        let key = RequestKey::parse(user.user_id, "create_sms_schedule", &key, &request)?;
         let command = convert::create_command(user, request)?;
         let (answer, replayed) =
             create_sms_schedule(&self.sms, &key, command, |schedule, report| {
@@ -64,7 +65,7 @@ impl Scheduler for SchedulerGrpc {
         &self,
         request: Request<Streaming<pb::UploadSmsRecipientsRequest>>,
     ) -> Result<Response<pb::UploadSmsRecipientsResponse>, Status> {
-        let user = principal::user(&request)?;
+        let user = principal::fresh_user(&request)?;
         let mut parts = request.into_inner();
         let first = parts
             .next()
@@ -75,8 +76,8 @@ impl Scheduler for SchedulerGrpc {
             return Err(Error::invalid_field("schedule_id", "must come first").into());
         };
         let schedule_id = id::parse("schedule_id", &schedule_id)?;
-        let chunks = parts.map(|message| chunk(message.map_err(|s| Error::from_status(&s))?));
-        let report = upload_sms_recipients(&self.sms, &user, schedule_id, chunks).await?;
+        let parts = parts.map(|message| piece(message.map_err(|s| Error::from_status(&s))?));
+        let report = upload_sms_recipients(&self.sms, &user, schedule_id, parts).await?;
         Ok(Response::new(pb::UploadSmsRecipientsResponse {
             report: Some(convert::report(&report)),
         }))
@@ -128,7 +129,7 @@ impl Scheduler for SchedulerGrpc {
         let request = request.into_inner();
         let schedule_id = id::parse("schedule_id", &request.schedule_id)?;
         let limit = page::limit(request.limit)?;
-        let after = page::decode_cursor(&request.cursor)?;
+        let after = convert::number_cursor(&request.cursor)?;
         let state = convert::state_filter(&request.state)?;
         let page =
             queries::list_messages(&self.sms, user.user_id, schedule_id, state, after, limit)
@@ -143,7 +144,7 @@ impl Scheduler for SchedulerGrpc {
         &self,
         request: Request<pb::CancelSmsScheduleRequest>,
     ) -> Result<Response<pb::CancelSmsScheduleResponse>, Status> {
-        let user = principal::user(&request)?;
+        let user = principal::fresh_user(&request)?;
         let schedule_id = id::parse("schedule_id", &request.get_ref().schedule_id)?;
         let schedule = cancel_sms_schedule(&self.sms, user.user_id, schedule_id).await?;
         Ok(Response::new(pb::CancelSmsScheduleResponse {
@@ -152,10 +153,14 @@ impl Scheduler for SchedulerGrpc {
     }
 }
 
-/// The bytes of one message of an upload after the first.
-fn chunk(message: pb::UploadSmsRecipientsRequest) -> Result<Bytes, Error> {
+/// One message of an upload after the first.
+fn piece(message: pb::UploadSmsRecipientsRequest) -> Result<Piece, Error> {
     match message.part {
-        Some(Part::Chunk(bytes)) if bytes.len() <= MAX_CHUNK_BYTES => Ok(bytes.into()),
+        Some(Part::Chunk(bytes)) if bytes.len() <= MAX_CHUNK_BYTES => {
+            Ok(Piece::Bytes(bytes.into()))
+        }
+        Some(Part::Complete(true)) => Ok(Piece::End),
+        Some(Part::Complete(false)) => Err(Error::invalid_field("complete", "must be true")),
         Some(Part::Chunk(_)) => Err(Error::invalid_field("chunk", "must have at most 1 MiB")),
         Some(Part::ScheduleId(_)) => {
             Err(Error::invalid_field("schedule_id", "must come once, first"))

@@ -3,6 +3,8 @@
 //! It remembers what it was given in a journal. What a message has come to is a pure function of its line there, the
 //! configuration and the time; the number draws the fate, so that a test can foretell it. Each call to
 //! [`SmsProvider::submit`] leaves its line, also for a reference that was given before: a double send is there to see.
+//!
+//! An index of the journal by reference stands in memory, about 60 bytes a message, so that a look-up reads no file.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -76,7 +78,22 @@ fn fate_of(config: &SimulatorConfig, draw: u128) -> Fate {
 pub struct Simulator {
     config: SimulatorConfig,
     clock: SharedClock,
-    journal: Mutex<Journal>,
+    memory: Mutex<Memory>,
+}
+
+/// The journal and what stands in it.
+struct Memory {
+    journal: Journal,
+    /// By reference, the first line of it. `None` when a write was cut off: then only the file can tell.
+    index: Option<HashMap<Uuid, Taken>>,
+}
+
+/// What the id of a message is made of.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    /// When it was given, in unix microseconds.
+    at: i64,
+    draw: u128,
 }
 
 impl Simulator {
@@ -85,12 +102,31 @@ impl Simulator {
     /// # Errors
     /// When the journal cannot be opened for writing.
     pub async fn open(config: SimulatorConfig, clock: SharedClock) -> std::io::Result<Self> {
-        let journal = Mutex::new(Journal::open(&config.journal).await?);
+        let journal = Journal::open(&config.journal).await?;
+        let index = Some(index_of(&config, &journal).await?);
         Ok(Self {
             config,
             clock,
-            journal,
+            memory: Mutex::new(Memory { journal, index }),
         })
+    }
+
+    /// Writes records to the disk and to the index.
+    async fn remember(&self, records: &[SubmitRecord]) -> std::io::Result<()> {
+        let mut memory = self.memory.lock().await;
+        // Put back when the write is known to be whole. If it fails, or this future is dropped in between, nobody knows
+        // what stands in the file.
+        let index = memory.index.take();
+        memory.journal.append(records).await?;
+        memory.index = index.map(|mut index| {
+            for record in records {
+                index
+                    .entry(record.reference)
+                    .or_insert_with(|| taken(&self.config, record));
+            }
+            index
+        });
+        Ok(())
     }
 
     async fn respond(&self) {
@@ -101,13 +137,8 @@ impl Simulator {
     }
 
     /// The id carries all that a later question needs, so that no message is held in memory.
-    fn id_of(&self, record: &SubmitRecord) -> String {
-        let draw = draw(&self.config, &record.to);
-        format!(
-            "sim-{:x}-{draw:032x}-{}",
-            record.at,
-            record.reference.simple()
-        )
+    fn id_of(reference: Uuid, Taken { at, draw }: Taken) -> String {
+        format!("sim-{at:x}-{draw:032x}-{}", reference.simple())
     }
 
     fn state_of(&self, id: &str) -> Queried {
@@ -131,6 +162,33 @@ impl Simulator {
             _ => Queried::Pending,
         }
     }
+}
+
+fn taken(config: &SimulatorConfig, record: &SubmitRecord) -> Taken {
+    Taken {
+        at: record.at,
+        draw: draw(config, &record.to),
+    }
+}
+
+/// Reads the index from the file.
+async fn index_of(
+    config: &SimulatorConfig,
+    journal: &Journal,
+) -> std::io::Result<HashMap<Uuid, Taken>> {
+    let path = journal.path().to_owned();
+    let config = config.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut index = HashMap::new();
+        for record in journal::read(&path)? {
+            let record = record?;
+            index
+                .entry(record.reference)
+                .or_insert_with(|| taken(&config, &record));
+        }
+        Ok(index)
+    });
+    read.await.map_err(std::io::Error::other)?
 }
 
 fn parse_id(id: &str) -> Option<(Timestamp, u128)> {
@@ -169,7 +227,7 @@ impl SmsProvider for Simulator {
             })
             .collect();
         if !records.is_empty()
-            && let Err(error) = self.journal.lock().await.append(&records).await
+            && let Err(error) = self.remember(&records).await
         {
             tracing::error!(%error, "the simulator's journal cannot be written");
             return vec![Submitted::Unknown; batch.len()];
@@ -178,7 +236,7 @@ impl SmsProvider for Simulator {
         records
             .iter()
             .map(|record| Submitted::Accepted {
-                provider_message_id: self.id_of(record),
+                provider_message_id: Self::id_of(record.reference, taken(&self.config, record)),
             })
             .collect()
     }
@@ -190,41 +248,30 @@ impl SmsProvider for Simulator {
 
     async fn lookup(&self, references: &[Uuid]) -> Vec<LookedUp> {
         // The lock, and the wait for a write that was given up, keep a submission from being overlooked.
-        let mut journal = self.journal.lock().await;
-        if journal.settle().await.is_err() {
-            return vec![LookedUp::CannotTell; references.len()];
+        let mut memory = self.memory.lock().await;
+        let Memory { journal, index } = &mut *memory;
+        if index.is_none() {
+            let read = match journal.settle().await {
+                Ok(()) => index_of(&self.config, journal).await,
+                Err(error) => Err(error),
+            };
+            *index = read
+                .inspect_err(
+                    |error| tracing::error!(%error, "the simulator's journal cannot be read"),
+                )
+                .ok();
         }
-        let path = journal.path().to_owned();
-        let mut wanted: HashMap<Uuid, Option<SubmitRecord>> = references
-            .iter()
-            .map(|reference| (*reference, None))
-            .collect();
-        let found = tokio::task::spawn_blocking(move || {
-            for record in journal::read(&path)? {
-                let record = record?;
-                if let Some(slot) = wanted.get_mut(&record.reference)
-                    && slot.is_none()
-                {
-                    *slot = Some(record);
-                }
-            }
-            std::io::Result::Ok(wanted)
-        })
-        .await;
-        drop(journal);
-        let Ok(Ok(found)) = found else {
+        let Some(index) = index else {
             return vec![LookedUp::CannotTell; references.len()];
         };
         references
             .iter()
-            .map(
-                |reference| match found.get(reference).and_then(Option::as_ref) {
-                    Some(record) => LookedUp::Known {
-                        provider_message_id: self.id_of(record),
-                    },
-                    None => LookedUp::Unknown,
+            .map(|reference| match index.get(reference) {
+                Some(taken) => LookedUp::Known {
+                    provider_message_id: Self::id_of(*reference, *taken),
                 },
-            )
+                None => LookedUp::Unknown,
+            })
             .collect()
     }
 }

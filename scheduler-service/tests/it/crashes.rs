@@ -1,5 +1,6 @@
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
@@ -8,6 +9,7 @@ use scheduler_service::Simulator;
 use scheduler_service::providers::{
     Capabilities, LookedUp, Queried, SmsProvider, Submission, Submitted,
 };
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::harness::{PATIENCE, Service, numbers};
@@ -28,6 +30,41 @@ struct Hanging {
     calls: AtomicUsize,
     hanging: AtomicUsize,
     finds_by_reference: bool,
+}
+
+/// The simulator, whose first submission waits for a permit before it arrives.
+struct Delayed {
+    simulator: Simulator,
+    gate: Semaphore,
+    calls: AtomicUsize,
+    asked_for: Mutex<HashSet<Uuid>>,
+}
+
+#[async_trait]
+impl SmsProvider for Delayed {
+    fn name(&self) -> &str {
+        self.simulator.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.simulator.capabilities()
+    }
+
+    async fn submit(&self, batch: &[Submission]) -> Vec<Submitted> {
+        if self.calls.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.gate.acquire().await.unwrap().forget();
+        }
+        self.simulator.submit(batch).await
+    }
+
+    async fn query(&self, ids: &[String]) -> Vec<Queried> {
+        self.simulator.query(ids).await
+    }
+
+    async fn lookup(&self, references: &[Uuid]) -> Vec<LookedUp> {
+        self.asked_for.lock().unwrap().extend(references);
+        self.simulator.lookup(references).await
+    }
 }
 
 impl Hanging {
@@ -180,5 +217,45 @@ async fn a_provider_that_stops_answering_is_asked_before_anything_is_sent_again(
     let progress = service.play_to_end(&id).await;
     assert_eq!(progress.by_state["DELIVRD"], 60);
     service.assert_sent_once(&numbers(60));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_that_outlives_its_lease_is_waited_for() {
+    let mut service = Service::prepare(|config| {
+        config.sending.concurrency = 2;
+        // In real time: the call is not given up within this test.
+        config.sending.call_timeout_ms = 600_000;
+        config.sending.lease_ms = 1_200_000;
+        config.simulator.undeliverable = 0.0;
+        config.simulator.expired = 0.0;
+    })
+    .await;
+    let delayed = Arc::new(Delayed {
+        simulator: service.simulator().await,
+        gate: Semaphore::new(0),
+        calls: AtomicUsize::new(0),
+        asked_for: Mutex::default(),
+    });
+    service.launch(delayed.clone()).await;
+    let numbers = numbers(20);
+    let held_up = service.created("a", &numbers[..10]).await;
+    eventually(PATIENCE, || async {
+        delayed.calls.load(Ordering::SeqCst) == 1
+    })
+    .await;
+    // The machine sleeps: the lease ends while the call stands still. (`play_to_end` shows that the tracker was there.)
+    service
+        .platform
+        .manual_clock()
+        .advance(SignedDuration::from_secs(1_201));
+    let other = service.created("b", &numbers[10..]).await;
+    service.play_to_end(&other).await;
+    assert_eq!(service.progress(&held_up).await.by_state["SENDING"], 10);
+    assert!(delayed.asked_for.lock().unwrap().is_empty());
+    delayed.gate.add_permits(1);
+    let progress = service.play_to_end(&held_up).await;
+    assert_eq!(progress.by_state["DELIVRD"], 10);
+    service.assert_sent_once(&numbers);
     service.stop().await;
 }

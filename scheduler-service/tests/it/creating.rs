@@ -1,10 +1,12 @@
 use futures::future::join_all;
 use jiff::SignedDuration;
 use platform::grpc::is_replayed;
+use platform::test_kit::eventually;
 use platform::{Kind, time};
 use proto::scheduler::v1 as pb;
 
-use crate::harness::{Service, numbers};
+use crate::harness::{PATIENCE, Service, numbers};
+use crate::uploading::rows;
 
 #[tokio::test]
 async fn recipients_are_normalised_counted_and_reported() {
@@ -206,5 +208,28 @@ async fn without_a_good_number_a_schedule_stays_a_draft() {
     );
     let progress = service.progress(&schedule.id).await;
     assert_eq!((progress.total, progress.by_state.len()), (0, 0));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_long_list_is_taken_once_and_as_a_whole() {
+    let service = Service::start(|config| config.daily_recipients = 3_000).await;
+    let order = service.order("long", &numbers(2_500));
+    let both = join_all([service.create(order.clone()), service.create(order.clone())]).await;
+    let first = both[0].as_ref().unwrap();
+    assert_eq!(first, both[1].as_ref().unwrap());
+    assert_eq!(first.report.as_ref().unwrap().accepted, 2_500);
+    assert_eq!(service.list().await.unwrap().schedules.len(), 1);
+    // The other set is swept, and what the quota has no room for leaves nothing behind.
+    let refused = service.create(service.order("more", &numbers(2_501))).await;
+    assert_eq!(
+        refused.unwrap_err().reason(),
+        "daily_recipient_quota_exceeded"
+    );
+    eventually(PATIENCE, || async { rows(&service).await == (2_500, 0) }).await;
+    service
+        .play_to_end(&first.schedule.as_ref().unwrap().id)
+        .await;
+    service.assert_sent_once(&numbers(2_500));
     service.stop().await;
 }

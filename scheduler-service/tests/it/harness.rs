@@ -311,7 +311,7 @@ impl Drop for Service {
     }
 }
 
-/// The messages of an upload.
+/// The messages of a whole upload.
 pub(crate) fn parts<P: AsRef<[u8]>>(
     id: &str,
     pieces: impl IntoIterator<Item = P>,
@@ -322,6 +322,7 @@ pub(crate) fn parts<P: AsRef<[u8]>>(
             .into_iter()
             .map(|piece| Part::Chunk(piece.as_ref().to_vec())),
     );
+    parts.push(Part::Complete(true));
     parts
         .into_iter()
         .map(|part| pb::UploadSmsRecipientsRequest { part: Some(part) })

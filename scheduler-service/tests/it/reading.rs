@@ -117,7 +117,13 @@ async fn what_belongs_to_others_is_not_there() {
 async fn wrong_filters_and_cursors_are_named() {
     let service = Service::start(|_| {}).await;
     let id = service.created::<&str>("a", &[]).await;
+    let foreign = ["+27\0", "", "27821234567", "+2782123456789012"]
+        .map(|text| platform::page::encode_cursor(&text));
     for (limit, cursor, state, field) in [
+        (0, foreign[0].as_str(), "", "cursor"),
+        (0, &foreign[1], "", "cursor"),
+        (0, &foreign[2], "", "cursor"),
+        (0, &foreign[3], "", "cursor"),
         (101, "", "", "limit"),
         (-1, "", "", "limit"),
         (0, "%%", "", "cursor"),

@@ -3,6 +3,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use platform::database::Database;
 use platform::test_kit::eventually;
+use proto::scheduler::v1::upload_sms_recipients_request::Part;
 use sea_orm::{ConnectionTrait, Statement};
 
 use crate::harness::{PATIENCE, Service, answer, numbers, parts};
@@ -10,7 +11,7 @@ use crate::harness::{PATIENCE, Service, answer, numbers, parts};
 const FILE: &str = "\u{feff}name;to\r\nThandi;\"+27 82 123 4567\"\r\n\r\n\"A \"\"B\"\";\nC\";+27821234567\r\nBad;hello\r\nNobody;\r\nAsha;098765 43210";
 
 /// Rows of messages and of unfinished uploads in the database.
-async fn rows(service: &Service) -> (i64, i64) {
+pub(crate) async fn rows(service: &Service) -> (i64, i64) {
     let db = Database::connect(&service.config.database).await.unwrap();
     let mut counts = Vec::new();
     for table in ["sms_messages", "sms_uploads"] {
@@ -97,7 +98,9 @@ async fn an_upload_that_breaks_off_changes_nothing_and_is_swept() {
     let mut client = service.client();
     let call = tokio::task::spawn(async move { client.upload_sms_recipients(request).await });
     let text = numbers(2000).join("\n");
-    for part in parts(&id, [text.as_bytes()]) {
+    let mut cut = parts(&id, [text.as_bytes()]);
+    cut.pop();
+    for part in cut {
         sender.send(part).await.unwrap();
     }
     eventually(PATIENCE, || async { rows(&service).await.0 > 0 }).await;
@@ -119,11 +122,33 @@ async fn an_upload_that_breaks_off_changes_nothing_and_is_swept() {
 }
 
 #[tokio::test]
+async fn a_stream_that_ends_without_the_word_for_it_is_not_taken() {
+    let service = Service::start(|_| {}).await;
+    let mut order = service.order("a", &numbers(3));
+    let start = service.platform.clock().now() + SignedDuration::from_mins(5);
+    order.run_at = Some(platform::time::to_proto(start));
+    let id = service.create(order).await.unwrap().schedule.unwrap().id;
+    let file = numbers(2000).join("\n");
+    for pieces in [vec![], vec![file.as_bytes()]] {
+        let mut cut = parts(&id, pieces);
+        cut.pop();
+        let request = service.ask(tokio_stream::iter(cut));
+        let error = answer(service.client().upload_sms_recipients(request).await).unwrap_err();
+        assert_eq!(error.reason(), "upload_incomplete");
+    }
+    assert_eq!(service.get(&id).await.unwrap().recipients, 3);
+    eventually(PATIENCE, || async { rows(&service).await == (3, 0) }).await;
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn an_upload_that_falls_silent_is_given_up() {
     let service = Service::start(|config| config.upload_idle_s = 1).await;
     let id = service.created::<&str>("a", &[]).await;
     let (sender, receiver) = tokio::sync::mpsc::channel(4);
-    for part in parts(&id, ["+27821234567\n"]) {
+    let mut silent = parts(&id, ["+27821234567\n"]);
+    silent.pop();
+    for part in silent {
         sender.send(part).await.unwrap();
     }
     let request = service.ask(tokio_stream::wrappers::ReceiverStream::new(receiver));
@@ -161,13 +186,19 @@ async fn hostile_uploads_are_refused_by_name() {
     let many_rows = "x\n".repeat(101);
     let big_chunk = "\n".repeat(1024 * 1024 + 1);
     let mut twice = parts(&id, ["+27821234567"]);
-    twice.extend(parts(&id, ["+27821234568"]));
+    twice.insert(1, twice[0].clone());
+    let mut more = parts(&id, ["+27821234567"]);
+    more.push(more[1].clone());
+    let mut not_yet = parts(&id, ["+27821234567"]);
+    not_yet[2].part = Some(Part::Complete(false));
     let none = vec![proto::scheduler::v1::UploadSmsRecipientsRequest { part: None }];
     for (stream, field) in [
         (parts(&id, [open_quote]), "csv"),
         (parts(&id, [many_rows]), "csv"),
         (parts(&id, [big_chunk]), "chunk"),
         (twice, "schedule_id"),
+        (more, "complete"),
+        (not_yet, "complete"),
         (none, "schedule_id"),
         (Vec::new(), "schedule_id"),
         (parts("no id", ["1"]), "schedule_id"),
