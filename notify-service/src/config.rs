@@ -22,6 +22,30 @@ pub struct NotifyConfig {
     pub mail: MailConfig,
     /// The numbered stream of each user.
     pub stream: StreamConfig,
+    /// The inbox of each user.
+    pub inbox: InboxConfig,
+}
+
+/// The inbox of each user.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct InboxConfig {
+    /// Days for which notifications are kept, read or not.
+    pub keep_days: u32,
+    /// Most notifications that are kept for one user; the oldest go.
+    pub keep_per_user: u32,
+    /// Most test notifications that a user may ask for in a minute.
+    pub tests_per_minute: u32,
+}
+
+impl Default for InboxConfig {
+    fn default() -> Self {
+        Self {
+            keep_days: 365,
+            keep_per_user: 1_000,
+            tests_per_minute: 10,
+        }
+    }
 }
 
 /// How mails leave the house.
@@ -101,12 +125,15 @@ impl MailConfig {
     }
 }
 
-impl StreamConfig {
+impl NotifyConfig {
     /// What is kept.
     pub(crate) fn retention(&self) -> Retention {
+        let days = |days: u32| Duration::from_secs(u64::from(days) * 24 * 3600);
         Retention {
-            age: Duration::from_secs(u64::from(self.keep_days) * 24 * 3600),
-            events_per_user: i64::from(self.keep_events_per_user),
+            age: days(self.stream.keep_days),
+            events_per_user: i64::from(self.stream.keep_events_per_user),
+            inbox_age: days(self.inbox.keep_days),
+            entries_per_user: i64::from(self.inbox.keep_per_user),
         }
     }
 }
@@ -182,6 +209,22 @@ impl Validate for NotifyConfig {
             "stream.trim_every_s",
             "must be between 1 and 86400",
         );
+        let inbox = &self.inbox;
+        check(
+            (1..=3650).contains(&inbox.keep_days),
+            "inbox.keep_days",
+            "must be 1 to 3650",
+        );
+        check(
+            (1..=1_000_000).contains(&inbox.keep_per_user),
+            "inbox.keep_per_user",
+            "must be between 1 and 1000000",
+        );
+        check(
+            (1..=1000).contains(&inbox.tests_per_minute),
+            "inbox.tests_per_minute",
+            "must be between 1 and 1000",
+        );
         problems
     }
 }
@@ -216,6 +259,7 @@ mod tests {
         config.mail.first_wait_ms = config.mail.longest_wait_ms + 1;
         config.stream.keep_days = 0;
         config.stream.look_every_ms = 1;
+        config.inbox.tests_per_minute = 0;
         let keys: Vec<_> = config
             .validate()
             .into_iter()
@@ -230,6 +274,7 @@ mod tests {
                 "mail.first_wait_ms",
                 "stream.keep_days",
                 "stream.look_every_ms",
+                "inbox.tests_per_minute",
             ]
         );
     }

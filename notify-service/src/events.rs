@@ -5,12 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use platform::event_bus::{Envelope, HandleError, Handler, decode};
+use platform::keys::Keys;
 use platform::work::UnitOfWork;
-use platform::{id, time};
+use platform::{Kind, id, time};
 use proto::identity::v1::{MailRequested, SessionRevoked, UserRegistered};
 use proto::scheduler::v1::SmsScheduleFinished;
 use proto::wallet::v1 as wallet;
 use proto::wallet::v1::{DepositPosted, TransferPosted, TransferRefused};
+use sea_orm::{ConnectionTrait, DbBackend};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -24,6 +26,7 @@ use crate::domain::notification::Draft;
 use crate::domain::telling;
 use crate::pokes::Pokes;
 use crate::storage::mails::NewMail;
+use crate::storage::streams;
 use crate::templates;
 
 const TYPES: [&str; 7] = [
@@ -42,6 +45,8 @@ const MAX_TEXT: usize = 200;
 /// Works facts into inboxes, streams and mails.
 pub(crate) struct Facts {
     pub(crate) pokes: Arc<Pokes>,
+    /// Opens mails to see whether that can be done; without, the mail worker finds out.
+    pub(crate) keys: Option<Arc<Keys>>,
     /// Wakes the mail worker.
     pub(crate) mail: Arc<Notify>,
 }
@@ -50,6 +55,16 @@ pub(crate) struct Facts {
 impl Handler for Facts {
     fn types(&self) -> &'static [&'static str] {
         &TYPES
+    }
+
+    /// Locks the rows of all users that the batch tells something, in the order of their ids: two replicas that work on
+    /// overlapping batches wait for each other, but never in a circle. SQLite has one writer anyway.
+    async fn prepare(&self, unit: &mut UnitOfWork, events: &[Envelope]) -> Result<(), HandleError> {
+        if unit.tx().get_database_backend() == DbBackend::Sqlite {
+            return Ok(());
+        }
+        let users = events.iter().flat_map(told).collect();
+        Ok(streams::lock_all(unit.tx(), &users).await?)
     }
 
     async fn handle(&self, unit: &mut UnitOfWork, event: &Envelope) -> Result<(), HandleError> {
@@ -100,6 +115,16 @@ impl Facts {
             .ok()
             .flatten()
             .ok_or_else(|| HandleError::Poison("expires_at is missing or no time".to_owned()))?;
+        // A mail that nobody can open is for an operator to look at, who can send it again once the key is back.
+        if let Some(keys) = &self.keys
+            && expires_at > unit.now()
+        {
+            keys.open_mail(&fact.sealed, fact.user_id.as_bytes())
+                .map_err(|error| match error.kind() {
+                    Kind::InvalidArgument => HandleError::Poison(error.to_string()),
+                    _ => error.into(),
+                })?;
+        }
         let mail = NewMail {
             id: id::new(unit.now()),
             event_id: uuid("id", &event.id)?,
@@ -216,6 +241,35 @@ impl Facts {
     }
 }
 
+/// Whom an event tells something, as far as it can be read.
+fn told(event: &Envelope) -> Vec<Uuid> {
+    let ids: Vec<String> = match event.r#type.as_str() {
+        "identity.v1.SessionRevoked" => decode(event)
+            .map(|fact: SessionRevoked| vec![fact.user_id])
+            .unwrap_or_default(),
+        "wallet.v1.DepositPosted" => decode(event)
+            .map(|fact: DepositPosted| fact.to.into_iter().map(|to| to.user_id).collect())
+            .unwrap_or_default(),
+        "wallet.v1.TransferPosted" => decode(event)
+            .map(|fact: TransferPosted| {
+                let sides = [fact.from, fact.to].into_iter().flatten();
+                sides.map(|side| side.user_id).collect()
+            })
+            .unwrap_or_default(),
+        "wallet.v1.TransferRefused" => decode(event)
+            .map(|fact: TransferRefused| vec![fact.user_id])
+            .unwrap_or_default(),
+        "scheduler.v1.SmsScheduleFinished" => decode(event)
+            .map(|fact: SmsScheduleFinished| vec![fact.user_id])
+            .unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    // What cannot be read is refused when it is its turn.
+    ids.iter()
+        .filter_map(|id| Uuid::try_parse(id).ok())
+        .collect()
+}
+
 fn uuid(field: &str, text: &str) -> Result<Uuid, HandleError> {
     id::parse(field, text).map_err(|error| HandleError::Poison(error.to_string()))
 }
@@ -260,9 +314,42 @@ fn happened(event: &Envelope, unit: &UnitOfWork) -> Result<Timestamp, HandleErro
 
 #[cfg(test)]
 mod tests {
+    use platform::test_kit::envelope;
     use prost::Name;
 
     use super::*;
+
+    #[test]
+    fn everybody_whom_a_batch_tells_something_is_known_beforehand() {
+        let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let side = |user: &str| {
+            Some(wallet::Side {
+                user_id: user.to_owned(),
+                ..Default::default()
+            })
+        };
+        let transfer = TransferPosted {
+            from: side(&two.to_string()),
+            to: side(&one.to_string()),
+            ..Default::default()
+        };
+        let house = TransferPosted {
+            from: side(""),
+            to: side(&one.to_string()),
+            ..Default::default()
+        };
+        let refused = TransferRefused {
+            user_id: two.to_string(),
+            ..Default::default()
+        };
+        let mut broken = envelope(Timestamp::UNIX_EPOCH, "", &refused);
+        broken.data = vec![0xFF];
+        let now = Timestamp::UNIX_EPOCH;
+        assert_eq!(told(&envelope(now, "", &transfer)), [two, one]);
+        assert_eq!(told(&envelope(now, "", &house)), [one]);
+        assert_eq!(told(&envelope(now, "", &refused)), [two]);
+        assert!(told(&broken).is_empty());
+    }
 
     #[test]
     fn the_types_taken_are_those_of_the_contracts() {

@@ -38,7 +38,7 @@ use crate::storage::mails;
 use crate::storage::migrations::Migrator;
 use crate::templates::Templates;
 
-pub use config::{MailConfig, NotifyConfig, StreamConfig};
+pub use config::{InboxConfig, MailConfig, NotifyConfig, StreamConfig};
 
 /// Name of this service, in events, traces and tokens.
 const SERVICE: &str = "notify-service";
@@ -65,11 +65,12 @@ pub async fn run(
     workers::send_mails(mailer, Arc::clone(&mail), tasks);
 
     let every = Duration::from_secs(config.stream.trim_every_s);
-    workers::trim_streams(work.clone(), config.stream.retention(), every, tasks);
+    workers::trim_old(work.clone(), config.retention(), every, tasks);
     platform::maintenance::spawn(work.clone(), tasks);
 
     let facts = Facts {
         pokes: Arc::clone(&pokes),
+        keys: Some(Arc::clone(&handles.keys)),
         mail,
     };
     handles
@@ -86,6 +87,7 @@ pub async fn run(
         revocations: authenticator.revocations.clone(),
         tasks: tasks.clone(),
         look_every: Duration::from_millis(config.stream.look_every_ms),
+        tests_per_minute: config.inbox.tests_per_minute,
     };
     let routes = Routes::new(NotifyServer::new(service));
     Server::new(SERVICE, authenticator).serve(listener, routes, tasks);
@@ -112,6 +114,7 @@ pub async fn redrive(config: &NotifyConfig, clock: SharedClock) -> anyhow::Resul
     let work = Work::new(SERVICE, open(config).await?, clock);
     let facts = Facts {
         pokes: Arc::default(),
+        keys: None,
         mail: Arc::default(),
     };
     let letters = Consumer::new(SERVICE, work.clone(), Arc::new(facts))

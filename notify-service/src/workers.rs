@@ -47,12 +47,12 @@ pub(crate) fn send_mails(mailer: Mailer, wake: Arc<Notify>, tasks: &Tasks) {
 }
 
 /// Removes what need not be kept, every so often, in steps with a breath between them.
-pub(crate) fn trim_streams(work: Work, retention: Retention, every: Duration, tasks: &Tasks) {
+pub(crate) fn trim_old(work: Work, retention: Retention, every: Duration, tasks: &Tasks) {
     let token = tasks.token();
     tasks.spawn("notify-trim", async move {
         while !token.is_cancelled() {
             let more = trim(&work, &retention).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "old events could not be removed");
+                tracing::warn!(%error, "what is old could not be removed");
                 false
             });
             let pause = if more {

@@ -16,8 +16,6 @@ pub(crate) async fn delete_notification(work: &Work, user_id: Uuid, id: Uuid) ->
     let entry = notifications::find(unit.tx(), user_id, id).await?;
     let entry = entry.ok_or_else(|| Error::not_found("notification"))?;
     notifications::delete(unit.tx(), user_id, id).await?;
-    if !entry.read {
-        streams::add_unread(unit.tx(), user_id, -1).await?;
-    }
+    streams::count(unit.tx(), user_id, if entry.read { 0 } else { -1 }, -1).await?;
     unit.commit().await
 }

@@ -15,7 +15,8 @@ use crate::storage::{notifications, streams};
 
 /// Writes what every user is told and pokes their connections after the commit. Returns the new entries of the inbox.
 ///
-/// Streams are locked in the order of the user ids, so that two deliveries never wait for each other in a circle.
+/// Streams are locked in the order of the user ids. That is the order of one event only: a batch of events locks all its
+/// streams beforehand, in `Facts::prepare`.
 pub(crate) async fn deliver(
     unit: &mut UnitOfWork,
     mut tellings: Vec<Telling>,

@@ -24,7 +24,7 @@ pub(crate) async fn mark_all_read(work: &Work, user_id: Uuid) -> Result<i64, Err
         }
         let changed = notifications::mark_read(unit.tx(), user_id, &ids).await?;
         let changed = i64::try_from(changed).map_err(Error::internal)?;
-        streams::add_unread(unit.tx(), user_id, -changed).await?;
+        streams::count(unit.tx(), user_id, -changed, 0).await?;
         unit.commit().await?;
         marked += changed;
     }

@@ -20,7 +20,7 @@ pub(crate) async fn mark_notification(
     let unit = work.begin().await?;
     streams::lock(unit.tx(), user_id).await?;
     if notifications::mark(unit.tx(), user_id, id, read).await? {
-        streams::add_unread(unit.tx(), user_id, if read { -1 } else { 1 }).await?;
+        streams::count(unit.tx(), user_id, if read { -1 } else { 1 }, 0).await?;
     }
     let entry = notifications::find(unit.tx(), user_id, id).await?;
     let entry = entry.ok_or_else(|| Error::not_found("notification"))?;

@@ -1,23 +1,38 @@
 //! Send oneself a notification.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use platform::work::Work;
-use platform::{Error, telemetry};
+use platform::{Error, Kind, telemetry, time};
 use uuid::Uuid;
 
 use super::deliver::deliver;
 use crate::domain::notification::{Draft, Notification};
-use crate::domain::telling;
+use crate::domain::{allowance, telling};
 use crate::pokes::Pokes;
+use crate::storage::streams;
 
-/// Puts a test notification into the user's inbox and stream.
+/// Puts a test notification into the user's inbox and stream; `most` in a minute.
+///
+/// # Errors
+/// `too_many_tests` (rate limited).
 pub(crate) async fn send_test(
     work: &Work,
     user_id: Uuid,
+    most: u32,
     pokes: &Arc<Pokes>,
 ) -> Result<Notification, Error> {
     let mut unit = work.begin().await?;
+    // Under the lock of the row, so that tests asked for at the same time count too.
+    streams::lock_all(unit.tx(), &BTreeSet::from([user_id])).await?;
+    let row = streams::lock(unit.tx(), user_id).await?;
+    let used = row.map_or(0, |row| row.tests_until);
+    let until = allowance::take(most, used, time::to_micros(unit.now())).map_err(|wait| {
+        let message = "too many test notifications; try again later";
+        Error::new(Kind::RateLimited, "too_many_tests", message).with_retry_after(wait)
+    })?;
+    streams::set_tests_until(unit.tx(), user_id, until).await?;
     let tellings = telling::of_notification(user_id, unit.now(), Draft::test());
     let traceparent = telemetry::current_traceparent().unwrap_or_default();
     let entries = deliver(&mut unit, tellings, &traceparent, pokes).await?;

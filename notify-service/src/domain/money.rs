@@ -48,6 +48,9 @@ impl std::fmt::Display for Money {
 }
 
 /// Digits behind the point by ISO 4217; two unless the list says otherwise.
+///
+/// The wallet has the same list and decides by it what an amount is; here it only puts the point into a sentence. A copy
+/// of a standard is cheaper than an exponent in every fact, which each reader would have to check against the standard.
 fn exponent(currency: &str) -> u32 {
     match currency {
         "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX"

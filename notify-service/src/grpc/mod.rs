@@ -34,6 +34,8 @@ pub(crate) struct Service {
     pub(crate) pokes: Arc<Pokes>,
     pub(crate) fanout: Arc<dyn Fanout>,
     pub(crate) revocations: Revocations,
+    /// Most test notifications of one user in a minute.
+    pub(crate) tests_per_minute: u32,
     /// Tells when the process shuts down.
     pub(crate) tasks: Tasks,
     /// First pause after which a quiet stream looks by itself.
@@ -75,7 +77,7 @@ impl Notify for Service {
         &self,
         request: Request<MarkNotificationRequest>,
     ) -> Result<Response<MarkNotificationResponse>, Status> {
-        let user = principal::user(&request)?.user_id;
+        let user = principal::fresh_user(&request)?.user_id;
         let ask = request.into_inner();
         let id = id::parse("notification_id", &ask.notification_id)?;
         let entry =
@@ -88,7 +90,7 @@ impl Notify for Service {
         &self,
         request: Request<MarkAllReadRequest>,
     ) -> Result<Response<MarkAllReadResponse>, Status> {
-        let user = principal::user(&request)?;
+        let user = principal::fresh_user(&request)?;
         let marked = commands::mark_all_read::mark_all_read(&self.work, user.user_id).await?;
         Ok(Response::new(MarkAllReadResponse { marked }))
     }
@@ -97,7 +99,7 @@ impl Notify for Service {
         &self,
         request: Request<DeleteNotificationRequest>,
     ) -> Result<Response<DeleteNotificationResponse>, Status> {
-        let user = principal::user(&request)?.user_id;
+        let user = principal::fresh_user(&request)?.user_id;
         let id = id::parse("notification_id", &request.into_inner().notification_id)?;
         commands::delete_notification::delete_notification(&self.work, user, id).await?;
         Ok(Response::new(DeleteNotificationResponse {}))
@@ -107,8 +109,14 @@ impl Notify for Service {
         &self,
         request: Request<SendTestRequest>,
     ) -> Result<Response<SendTestResponse>, Status> {
-        let user = principal::user(&request)?;
-        let entry = commands::send_test::send_test(&self.work, user.user_id, &self.pokes).await?;
+        let user = principal::fresh_user(&request)?;
+        let entry = commands::send_test::send_test(
+            &self.work,
+            user.user_id,
+            self.tests_per_minute,
+            &self.pokes,
+        )
+        .await?;
         let notification = Some(convert::notification(entry));
         Ok(Response::new(SendTestResponse { notification }))
     }

@@ -19,7 +19,7 @@ pub(crate) mod recipients {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// One row a user: the numbers of the stream and the count of the inbox. Whoever writes to either locks it first.
+/// One row a user: the numbers of the stream and the counts of the inbox. Whoever writes to either locks it first.
 pub(crate) mod streams {
     use sea_orm::entity::prelude::*;
 
@@ -31,6 +31,10 @@ pub(crate) mod streams {
         pub(crate) head: i64,
         pub(crate) first_kept: i64,
         pub(crate) unread: i64,
+        /// Notifications in the inbox.
+        pub(crate) entries: i64,
+        /// When the user's allowance of test notifications is whole again.
+        pub(crate) tests_until: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -135,6 +135,60 @@ pub(crate) async fn mark_read(
     Ok(changed.rows_affected)
 }
 
+/// The oldest entries of a user, at most `limit`: their ids and whether they were read. With `cutoff` only those that
+/// were made before.
+pub(crate) async fn oldest(
+    db: &impl ConnectionTrait,
+    user_id: Uuid,
+    cutoff: Option<i64>,
+    limit: u64,
+) -> Result<Vec<(Uuid, bool)>, DbErr> {
+    let mut query = Entity::find()
+        .select_only()
+        .columns([Column::Id, Column::Read])
+        .filter(Column::UserId.eq(user_id));
+    if let Some(cutoff) = cutoff {
+        query = query.filter(Column::CreatedAt.lt(cutoff));
+    }
+    query
+        .order_by_asc(Column::Id)
+        .limit(limit)
+        .into_tuple()
+        .all(db)
+        .await
+}
+
+/// Owners of the oldest entries made before `cutoff`, one for each of at most `limit` entries.
+pub(crate) async fn owners_of_old(
+    db: &impl ConnectionTrait,
+    cutoff: i64,
+    limit: u64,
+) -> Result<Vec<Uuid>, DbErr> {
+    Entity::find()
+        .select_only()
+        .column(Column::UserId)
+        .filter(Column::CreatedAt.lt(cutoff))
+        .order_by_asc(Column::CreatedAt)
+        .limit(limit)
+        .into_tuple()
+        .all(db)
+        .await
+}
+
+/// Removes these entries of a user; how many there were.
+pub(crate) async fn delete_all(
+    db: &impl ConnectionTrait,
+    user_id: Uuid,
+    ids: Vec<Uuid>,
+) -> Result<u64, DbErr> {
+    let removed = Entity::delete_many()
+        .filter(Column::Id.is_in(ids))
+        .filter(Column::UserId.eq(user_id))
+        .exec(db)
+        .await?;
+    Ok(removed.rows_affected)
+}
+
 /// Removes one entry.
 pub(crate) async fn delete(
     db: &impl ConnectionTrait,

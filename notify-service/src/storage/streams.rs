@@ -1,5 +1,7 @@
 //! The numbered streams: heads and events.
 
+use std::collections::BTreeSet;
+
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -9,13 +11,13 @@ use uuid::Uuid;
 use super::entities::{stream_events, streams};
 use crate::domain::position::Extent;
 
-/// Takes the next `count` numbers of a user's stream and counts `unread` more in the inbox. Returns the last of the
-/// numbers. The user's row stays locked until the transaction ends, so that numbers become visible in order.
+/// Takes the next `count` numbers of a user's stream and counts `entries` more in the inbox, all unread. Returns the last
+/// of the numbers. The user's row stays locked until the transaction ends, so that numbers become visible in order.
 pub(crate) async fn advance(
     db: &impl ConnectionTrait,
     user_id: Uuid,
     count: i64,
-    unread: i64,
+    entries: i64,
 ) -> Result<i64, DbErr> {
     use streams::{Column, Entity};
     let statement = Query::insert()
@@ -25,14 +27,27 @@ pub(crate) async fn advance(
             Column::Head,
             Column::FirstKept,
             Column::Unread,
+            Column::Entries,
+            Column::TestsUntil,
         ])
-        .values_panic([user_id.into(), count.into(), 1_i64.into(), unread.into()])
+        .values_panic([
+            user_id.into(),
+            count.into(),
+            1_i64.into(),
+            entries.into(),
+            entries.into(),
+            0_i64.into(),
+        ])
         .on_conflict(
             OnConflict::column(Column::UserId)
                 .value(Column::Head, Expr::col((Entity, Column::Head)).add(count))
                 .value(
                     Column::Unread,
-                    Expr::col((Entity, Column::Unread)).add(unread),
+                    Expr::col((Entity, Column::Unread)).add(entries),
+                )
+                .value(
+                    Column::Entries,
+                    Expr::col((Entity, Column::Entries)).add(entries),
                 )
                 .to_owned(),
         )
@@ -43,28 +58,102 @@ pub(crate) async fn advance(
         .try_get("", "head")
 }
 
+/// Locks the rows of users until the transaction ends, in the order of their ids, and makes those that are missing.
+pub(crate) async fn lock_all(
+    db: &impl ConnectionTrait,
+    users: &BTreeSet<Uuid>,
+) -> Result<(), DbErr> {
+    use streams::{Column, Entity};
+    if users.is_empty() {
+        return Ok(());
+    }
+    let mut insert = Query::insert()
+        .into_table(Entity)
+        .columns([
+            Column::UserId,
+            Column::Head,
+            Column::FirstKept,
+            Column::Unread,
+            Column::Entries,
+            Column::TestsUntil,
+        ])
+        .to_owned();
+    // Rows are inserted, and where they exist locked, in the order in which they stand here.
+    for user_id in users {
+        insert.values_panic([
+            (*user_id).into(),
+            0_i64.into(),
+            1_i64.into(),
+            0_i64.into(),
+            0_i64.into(),
+            0_i64.into(),
+        ]);
+    }
+    insert.on_conflict(
+        OnConflict::column(Column::UserId)
+            .value(Column::Head, Expr::col((Entity, Column::Head)))
+            .to_owned(),
+    );
+    db.execute(&insert).await?;
+    Ok(())
+}
+
 /// Locks a user's row and returns it; `None` when the user was never told anything.
 pub(crate) async fn lock(
     db: &impl ConnectionTrait,
     user_id: Uuid,
 ) -> Result<Option<streams::Model>, DbErr> {
-    add_unread(db, user_id, 0).await?;
+    count(db, user_id, 0, 0).await?;
     streams::Entity::find_by_id(user_id).one(db).await
 }
 
-/// Changes the number of unread notifications.
-pub(crate) async fn add_unread(
+/// Changes the numbers of unread notifications and of all notifications by so many.
+pub(crate) async fn count(
     db: &impl ConnectionTrait,
     user_id: Uuid,
-    difference: i64,
+    unread: i64,
+    entries: i64,
 ) -> Result<(), DbErr> {
     use streams::{Column, Entity};
     Entity::update_many()
-        .col_expr(Column::Unread, Expr::col(Column::Unread).add(difference))
+        .col_expr(Column::Unread, Expr::col(Column::Unread).add(unread))
+        .col_expr(Column::Entries, Expr::col(Column::Entries).add(entries))
         .filter(Column::UserId.eq(user_id))
         .exec(db)
         .await?;
     Ok(())
+}
+
+/// Notes up to when a user's test notifications are used up. The row must be locked.
+pub(crate) async fn set_tests_until(
+    db: &impl ConnectionTrait,
+    user_id: Uuid,
+    until: i64,
+) -> Result<(), DbErr> {
+    use streams::{Column, Entity};
+    Entity::update_many()
+        .col_expr(Column::TestsUntil, Expr::value(until))
+        .filter(Column::UserId.eq(user_id))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
+/// Users who have more than `most` notifications.
+pub(crate) async fn too_full(
+    db: &impl ConnectionTrait,
+    most: i64,
+    limit: u64,
+) -> Result<Vec<Uuid>, DbErr> {
+    use streams::{Column, Entity};
+    Entity::find()
+        .select_only()
+        .column(Column::UserId)
+        .filter(Column::Entries.gt(most))
+        .limit(limit)
+        .into_tuple()
+        .all(db)
+        .await
 }
 
 /// The extent of a user's stream and the number of unread notifications.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use notify_service::{MailConfig, NotifyConfig, StreamConfig};
+use notify_service::{MailConfig, NotifyConfig};
 use platform::Handles;
 use platform::database::Database;
 use platform::grpc::client::{self, GrpcChannel};
@@ -13,7 +13,8 @@ use proto::identity::v1::UserRegistered;
 use proto::notify::v1::notify_client::NotifyClient;
 use proto::notify::v1::subscribe_response::Frame;
 use proto::notify::v1::{
-    AcknowledgeRequest, GetUnreadCountRequest, StreamEvent, SubscribeRequest, SubscribeResponse,
+    AcknowledgeRequest, GetUnreadCountRequest, Notification, SendTestRequest, StreamEvent,
+    SubscribeRequest, SubscribeResponse,
 };
 use proto::wallet::v1::{DepositPosted, Money, Side, TransferPosted};
 use sea_orm::{ConnectionTrait, Statement};
@@ -50,7 +51,7 @@ impl World {
                 folder: platform.dir().join("mail"),
                 ..MailConfig::default()
             },
-            stream: StreamConfig::default(),
+            ..NotifyConfig::default()
         };
         change(&mut config);
         let client = serve(&config, platform.handles()).await;
@@ -272,6 +273,28 @@ async fn next_frame(stream: &mut Streaming<SubscribeResponse>) -> Result<Option<
     Ok(message
         .expect("a frame within the deadline")?
         .and_then(|message| message.frame))
+}
+
+/// Calls again while heartbeats are late, as they may be on a machine that is busy with other tests.
+pub(crate) async fn once_fresh<T>(call: impl AsyncFn() -> Result<T, Status>) -> Result<T, Status> {
+    eventually(DEADLINE, || async {
+        match call().await {
+            Err(status) if reason(&status) == "revocation_state_unknown" => None,
+            answer => Some(answer),
+        }
+    })
+    .await
+}
+
+/// Asks for a test notification.
+pub(crate) async fn send_test(world: &World, user: &User) -> Result<Notification, Status> {
+    let token = world.token(user);
+    let call = async || {
+        let ask = client::as_user(SendTestRequest {}, &token);
+        world.client.clone().send_test(ask).await
+    };
+    let reply = once_fresh(call).await?;
+    Ok(reply.into_inner().notification.unwrap())
 }
 
 pub(crate) fn new_id() -> Uuid {

@@ -3,7 +3,7 @@
 use platform::grpc::client::as_user;
 use proto::notify::v1::{
     DeleteNotificationRequest, ListNotificationsRequest, ListNotificationsResponse,
-    MarkAllReadRequest, MarkNotificationRequest, Notification, SendTestRequest,
+    MarkAllReadRequest, MarkNotificationRequest, Notification,
 };
 use tonic::{Code, Status};
 
@@ -38,11 +38,12 @@ async fn mark(world: &World, user: &User, id: &str, read: bool) -> Result<Notifi
         notification_id: id.to_owned(),
         read,
     };
-    let reply = world
-        .client
-        .clone()
-        .mark_notification(as_user(ask, &world.token(user)))
-        .await?;
+    let token = world.token(user);
+    let call = async || {
+        let ask = as_user(ask.clone(), &token);
+        world.client.clone().mark_notification(ask).await
+    };
+    let reply = once_fresh(call).await?;
     Ok(reply.into_inner().notification.unwrap())
 }
 
@@ -50,12 +51,12 @@ async fn delete(world: &World, user: &User, id: &str) -> Result<(), Status> {
     let ask = DeleteNotificationRequest {
         notification_id: id.to_owned(),
     };
-    world
-        .client
-        .clone()
-        .delete_notification(as_user(ask, &world.token(user)))
-        .await
-        .map(drop)
+    let token = world.token(user);
+    let call = async || {
+        let ask = as_user(ask.clone(), &token);
+        world.client.clone().delete_notification(ask).await
+    };
+    once_fresh(call).await.map(drop)
 }
 
 #[tokio::test]
@@ -165,15 +166,7 @@ async fn a_test_notification_reaches_inbox_and_stream() {
         .subscribe(&world.token(&asha), None, "")
         .await
         .unwrap();
-    let ask = as_user(SendTestRequest {}, &world.token(&asha));
-    let sent = world
-        .client
-        .clone()
-        .send_test(ask)
-        .await
-        .unwrap()
-        .into_inner();
-    let sent = sent.notification.unwrap();
+    let sent = send_test(&world, &asha).await.unwrap();
     assert_eq!((sent.kind.as_str(), sent.read), ("general", false));
     let event = listener.next().await.unwrap();
     assert_eq!(data(&event)["id"], sent.id.as_str());
@@ -265,4 +258,30 @@ async fn concurrent_marks_and_arrivals_keep_the_count_right() {
     tokio::join!(marks, arrivals);
     assert_eq!(world.unread(&asha).await, 10);
     assert_eq!(all(&world, &asha, Some(true)).await.len(), 10);
+}
+
+#[tokio::test]
+async fn a_user_gets_ten_tests_a_minute_and_no_more_by_deleting_them() {
+    let world = World::start_with_manual_clock().await;
+    let (asha, bola) = (world.register("AS12").await, world.register("BO34").await);
+    let many = (0..15).map(|_| send_test(&world, &asha));
+    let answers = futures::future::join_all(many).await;
+    let sent: Vec<_> = answers.iter().flatten().collect();
+    assert_eq!(sent.len(), 10);
+    for entry in &sent {
+        delete(&world, &asha, &entry.id).await.unwrap();
+    }
+    let refused = send_test(&world, &asha).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(reason(&refused), "too_many_tests");
+    let wait = platform::Error::from_status(&refused).retry_after();
+    assert_eq!(wait, Some(std::time::Duration::from_secs(6)));
+    send_test(&world, &bola).await.unwrap();
+
+    world
+        .platform
+        .manual_clock()
+        .advance(jiff::SignedDuration::from_secs(6));
+    send_test(&world, &asha).await.unwrap();
+    assert!(send_test(&world, &asha).await.is_err());
 }

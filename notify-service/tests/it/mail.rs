@@ -223,7 +223,7 @@ async fn a_folder_that_fails_is_tried_again_and_then_given_up_and_brought_back()
 }
 
 #[tokio::test]
-async fn a_seal_that_does_not_open_gives_the_mail_up_at_once() {
+async fn a_mail_whose_seal_does_not_open_is_put_aside() {
     let world = World::start().await;
     let now = world.platform.clock().now();
     let mut request = request(
@@ -235,7 +235,11 @@ async fn a_seal_that_does_not_open_gives_the_mail_up_at_once() {
     request.user_id = new_id().to_string();
     let event = envelope(now, "", &request);
     world.platform.publish(event.clone()).await;
-    assert_eq!(becomes(&world, &event, "failed").await.1, 1);
+    let dead = platform::consumer::dead_letters(world.db.reader())
+        .await
+        .unwrap();
+    assert_eq!(dead, 1);
+    assert_eq!(state(&world, &event).await, None);
     assert!(mails(&world).is_empty());
 }
 
@@ -254,4 +258,23 @@ async fn a_template_that_nobody_knows_is_put_aside() {
         .await
         .unwrap();
     assert_eq!(dead, 1);
+}
+
+#[tokio::test]
+async fn a_mail_that_was_given_up_loses_its_secret_when_that_expires() {
+    let world = World::start_on(
+        platform::test_kit::TestPlatform::start_with_manual_clock().await,
+        |config| config.mail.attempts = 1,
+    )
+    .await;
+    std::fs::remove_dir_all(&world.config.mail.folder).unwrap();
+    let event = verification(&world);
+    world.platform.publish(event.clone()).await;
+    let (sealed, _) = becomes(&world, &event, "failed").await;
+    assert!(sealed.is_some());
+    world
+        .platform
+        .manual_clock()
+        .advance(SignedDuration::from_hours(25));
+    assert_eq!(becomes(&world, &event, "expired").await.0, None);
 }

@@ -109,3 +109,58 @@ async fn the_acknowledgements_of_one_user_are_bounded() {
     let mut newest = world.subscribe(&token, None, "119").await.unwrap();
     assert_eq!(newest.next().await.unwrap().seq, 2);
 }
+
+async fn entries(world: &World, user: &User) -> (i64, i64, i64) {
+    let count = |sql| world.number(sql, user.id);
+    let kept = count("SELECT COUNT(*) FROM notifications WHERE user_id = $1").await;
+    let noted = count("SELECT entries FROM stream_heads WHERE user_id = $1").await;
+    (kept.unwrap(), noted.unwrap(), world.unread(user).await)
+}
+
+#[tokio::test]
+async fn an_inbox_that_is_too_full_loses_its_oldest_entries() {
+    let platform = TestPlatform::start_with_manual_clock().await;
+    let world = World::start_on(platform, |config| config.inbox.keep_per_user = 3).await;
+    let (asha, bola) = (world.register("AS12").await, world.register("BO34").await);
+    for user in [&asha, &asha, &asha, &asha, &asha, &bola] {
+        world
+            .platform
+            .emit(user.id, &world.deposit_event(user, 1))
+            .await;
+    }
+    assert_eq!(entries(&world, &asha).await, (5, 5, 5));
+    world
+        .platform
+        .manual_clock()
+        .advance(SignedDuration::from_secs(601));
+    eventually(DEADLINE, || async {
+        entries(&world, &asha).await == (3, 3, 3)
+    })
+    .await;
+    assert_eq!(entries(&world, &bola).await, (1, 1, 1));
+}
+
+#[tokio::test]
+async fn notifications_go_after_a_year() {
+    let world = World::start_with_manual_clock().await;
+    let asha = world.register("AS12").await;
+    for days in [0, 364] {
+        world
+            .platform
+            .manual_clock()
+            .advance(SignedDuration::from_hours(days * 24));
+        world
+            .platform
+            .emit(asha.id, &world.deposit_event(&asha, 1))
+            .await;
+    }
+    assert_eq!(entries(&world, &asha).await, (2, 2, 2));
+    world
+        .platform
+        .manual_clock()
+        .advance(SignedDuration::from_hours(48));
+    eventually(DEADLINE, || async {
+        entries(&world, &asha).await == (1, 1, 1)
+    })
+    .await;
+}

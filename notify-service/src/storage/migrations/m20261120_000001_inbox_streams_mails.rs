@@ -57,6 +57,8 @@ fn stream_heads() -> TableCreateStatement {
         .col(ColumnDef::new("head").big_integer().not_null())
         .col(ColumnDef::new("first_kept").big_integer().not_null())
         .col(ColumnDef::new("unread").big_integer().not_null())
+        .col(ColumnDef::new("entries").big_integer().not_null())
+        .col(ColumnDef::new("tests_until").big_integer().not_null())
         .to_owned()
 }
 
@@ -122,7 +124,7 @@ fn mails() -> TableCreateStatement {
         .to_owned()
 }
 
-fn indexes() -> [IndexCreateStatement; 5] {
+fn indexes() -> [IndexCreateStatement; 7] {
     [
         // The inbox, newest first, whole or by read state.
         Index::create()
@@ -143,6 +145,16 @@ fn indexes() -> [IndexCreateStatement; 5] {
             .name("stream_events_by_age")
             .table("stream_events")
             .col("stored_at")
+            .to_owned(),
+        Index::create()
+            .name("notifications_by_age")
+            .table("notifications")
+            .col("created_at")
+            .to_owned(),
+        Index::create()
+            .name("stream_heads_by_entries")
+            .table("stream_heads")
+            .col("entries")
             .to_owned(),
         Index::create()
             .name("stream_acknowledgements_by_age")
