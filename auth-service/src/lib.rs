@@ -85,6 +85,7 @@ pub async fn run(
     maintenance::spawn(work.clone(), &tasks);
     spawn_sweep(work.clone(), &tasks);
 
+    let db = work.db().clone();
     let search = Search::new(work.db().clone(), &config.search);
     let hasher = Hasher::new(&config.password_hash)?;
     let commands = Arc::new(Commands {
@@ -96,7 +97,9 @@ pub async fn run(
         feed,
     });
     let routes = Routes::new(IdentityGrpc::server(commands, search, tasks.clone()));
-    Server::new(NAME, authenticator).serve(listener, routes, &tasks);
+    Server::new(NAME, authenticator)
+        .with_database(&db)
+        .serve(listener, routes, &tasks);
     Ok(())
 }
 

@@ -73,7 +73,7 @@ pub async fn run(
         handles.tasks.clone(),
     );
     let server = server::serve(listener, router(&app), config, handles.tasks.clone());
-    handles.tasks.spawn("gateway", server);
+    handles.tasks.spawn_critical("gateway", server);
     Ok(())
 }
 

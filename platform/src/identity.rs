@@ -36,11 +36,11 @@ pub fn follow(service: &'static str, authenticator: &Authenticator, identity: Ur
     };
     let token = tasks.token();
     let keys = follower.clone();
-    tasks.spawn(format!("{service}-identity-keys"), async move {
+    tasks.spawn_critical(format!("{service}-identity-keys"), async move {
         token.run_until_cancelled_owned(keys.follow_keys()).await;
     });
     let token = tasks.token();
-    tasks.spawn(format!("{service}-identity-revocations"), async move {
+    tasks.spawn_critical(format!("{service}-identity-revocations"), async move {
         token
             .run_until_cancelled_owned(follower.follow_revocations())
             .await;

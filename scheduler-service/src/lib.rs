@@ -96,7 +96,10 @@ pub async fn run_with(
         handles.identity.clone(),
         &handles.tasks,
     );
-    Server::new(SERVICE, authenticator).serve(listener, grpc::routes(sms), &handles.tasks);
+    let db = sms.work.db().clone();
+    Server::new(SERVICE, authenticator)
+        .with_database(&db)
+        .serve(listener, grpc::routes(sms), &handles.tasks);
     Ok(())
 }
 

@@ -27,11 +27,11 @@ const RECORD_TRIES: u32 = 6;
 /// Starts the workers.
 pub(crate) fn spawn(sms: &Sms, tasks: &Tasks) {
     let (claiming, senders) = (sms.clone(), tasks.clone());
-    tasks.spawn("sms-dispatcher", async move {
+    tasks.spawn_critical("sms-dispatcher", async move {
         dispatch(&claiming, &senders).await
     });
     let (following, token) = (sms.clone(), tasks.token());
-    tasks.spawn(
+    tasks.spawn_critical(
         "sms-tracker",
         async move { track(&following, &token).await },
     );

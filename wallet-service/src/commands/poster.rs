@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use platform::shutdown::Tasks;
 use platform::work::{RequestKey, Work};
-use platform::{Error, Kind};
+use platform::{Error, Kind, idempotency};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -126,11 +126,7 @@ impl Poster {
         let patience = deadline.checked_sub(HEAD_START).unwrap_or(deadline);
         match tokio::time::timeout_at(patience, outcome).await {
             Ok(Ok(outcome)) => outcome,
-            Err(_) if place.is_duplicate => Err(Error::conflict(
-                "request_in_progress",
-                "the first request with this key is still under way",
-            )
-            .with_retry_after(Duration::from_secs(1))),
+            Err(_) if place.is_duplicate => Err(idempotency::in_progress()),
             Ok(Err(_)) | Err(_) => Err(outcome_unknown()),
         }
     }
