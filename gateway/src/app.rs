@@ -8,6 +8,7 @@ use platform::identity::Authenticator;
 use platform::rate_limit::RateLimitStore;
 use platform::{SharedClock, Tasks};
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use crate::clients::Clients;
 use crate::config::GatewayConfig;
@@ -16,7 +17,7 @@ use crate::edge::limits::Limits;
 use crate::openapi::{self, QueryParameters};
 use crate::routes::health::Readiness;
 use crate::routes::well_known::KeyCache;
-use crate::stream::registry::Sockets;
+use crate::seats::Seats;
 
 /// State of the gateway: configuration and connections, nothing that would have to survive. Cheap to clone.
 #[derive(Clone)]
@@ -29,7 +30,8 @@ pub(crate) struct Inner {
     pub(crate) config: GatewayConfig,
     pub(crate) clients: Clients,
     pub(crate) door: Door,
-    pub(crate) sockets: Sockets,
+    /// Sockets of the stream, by user.
+    pub(crate) sockets: Seats<Uuid>,
     pub(crate) caches: Caches,
     pub(crate) tasks: Tasks,
 }
@@ -39,7 +41,12 @@ pub(crate) struct Door {
     pub(crate) authenticator: Authenticator,
     pub(crate) limits: Limits,
     pub(crate) trusted_proxies: Vec<Network>,
+    /// Requests that are worked on, without uploads.
     pub(crate) places: Semaphore,
+    /// Uploads under way.
+    pub(crate) uploads: Semaphore,
+    /// Uploads under way, by user.
+    pub(crate) uploaders: Seats<Uuid>,
 }
 
 /// What is made once, or kept for a moment, so that answering everybody is cheap.
@@ -74,7 +81,9 @@ impl App {
                 .iter()
                 .filter_map(|text| Network::parse(text))
                 .collect(),
-            places: Semaphore::new(config.max_concurrent_requests.min(Semaphore::MAX_PERMITS)),
+            places: semaphore(config.max_concurrent_requests),
+            uploads: semaphore(config.max_concurrent_uploads),
+            uploaders: Seats::new(config.max_uploads_per_user),
         };
         let caches = Caches {
             readiness: Readiness::default(),
@@ -82,7 +91,7 @@ impl App {
             document: openapi::document(),
             query_parameters: openapi::query_parameters(),
         };
-        let sockets = Sockets::new(config.stream.max_per_user);
+        let sockets = Seats::new(config.stream.max_per_user);
         Self {
             inner: Arc::new(Inner {
                 config,
@@ -102,4 +111,8 @@ impl App {
     pub(crate) fn body_timeout(&self) -> Duration {
         Duration::from_millis(self.config.body_timeout_ms)
     }
+}
+
+fn semaphore(places: usize) -> Semaphore {
+    Semaphore::new(places.min(Semaphore::MAX_PERMITS))
 }

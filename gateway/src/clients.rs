@@ -12,7 +12,7 @@ use proto::identity::v1::identity_client::IdentityClient;
 use proto::notify::v1::notify_client::NotifyClient;
 use proto::scheduler::v1::scheduler_client::SchedulerClient;
 use proto::wallet::v1::wallet_client::WalletClient;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::error::Failure;
 use crate::extract::AuthUser;
@@ -102,10 +102,6 @@ impl Clients {
         SchedulerClient::new(self.channels[3].clone())
     }
 
-    pub(crate) fn scheduler_channel(&self) -> GrpcChannel {
-        self.channels[3].clone()
-    }
-
     /// notify-service for a stream that stays open.
     pub(crate) fn notify_stream(&self) -> NotifyClient<GrpcChannel> {
         let Streams { channels, next } = &*self.streams;
@@ -136,8 +132,8 @@ where
     Ok(response.into_inner())
 }
 
-/// Reads the outcome of a call with an idempotency key. Without an answer in time nobody knows whether it was done;
-/// the client may ask again with the same key.
+/// Reads the outcome of a call with an idempotency key. Where no answer came, in time or at all, nobody knows whether it
+/// was done; the client may ask again with the same key.
 pub(crate) fn keyed<T>(outcome: Result<Response<T>, Status>) -> Result<Reply<T>, Failure> {
     match outcome {
         Ok(response) => {
@@ -147,21 +143,41 @@ pub(crate) fn keyed<T>(outcome: Result<Response<T>, Status>) -> Result<Reply<T>,
                 replayed,
             })
         }
-        Err(status) => {
-            let failure = Failure::from(status);
-            if failure.error().kind() == Kind::Timeout {
-                return Err(outcome_unknown().into());
-            }
-            Err(failure)
+        Err(status) if is_unanswered(&status) => {
+            tracing::warn!(
+                grpc.code = ?status.code(),
+                grpc.message = status.message(),
+                "a call with a key was not answered"
+            );
+            Err(outcome_unknown().into())
         }
+        Err(status) => Err(status.into()),
     }
+}
+
+/// Whether a status is not the word of the service. Our own refusals carry details; those of a transport do not, or they
+/// say that the service could not be reached, which does not tell whether it was before or after the request.
+fn is_unanswered(status: &Status) -> bool {
+    let error = Error::from_status(status);
+    let is_of_transport = status.details().is_empty()
+        && matches!(
+            status.code(),
+            Code::Cancelled
+                | Code::DataLoss
+                | Code::Internal
+                | Code::OutOfRange
+                | Code::ResourceExhausted
+                | Code::Unavailable
+                | Code::Unknown
+        );
+    error.kind() == Kind::Timeout || error.reason() == "upstream_unavailable" || is_of_transport
 }
 
 fn outcome_unknown() -> Error {
     Error::new(
         Kind::Timeout,
         "outcome_unknown",
-        "there was no answer in time; send the same request with the same key again",
+        "there was no answer; send the same request with the same key again",
     )
     .with_retry_after(std::time::Duration::from_secs(1))
 }
@@ -177,10 +193,35 @@ mod tests {
             .unwrap();
         assert_eq!(late.error().reason(), "outcome_unknown");
         assert_eq!(late.status(), 503);
-        let dead = keyed::<()>(Err(Status::unavailable("tcp"))).err().unwrap();
-        assert_eq!(dead.error().reason(), "upstream_unavailable");
-        let refused = Error::conflict("insufficient_funds", "too little");
-        let refused = keyed::<()>(Err(refused.into())).err().unwrap();
-        assert_eq!(refused.error().reason(), "insufficient_funds");
+    }
+
+    #[test]
+    fn a_broken_connection_leaves_the_outcome_unknown() {
+        let unreachable = Error::unavailable("upstream_unavailable", "the service does not answer");
+        for broken in [
+            unreachable.into(),
+            Status::unavailable("tcp"),
+            Status::unknown("transport error"),
+            Status::internal("h2 protocol error: error reading a body from connection"),
+            Status::cancelled("operation was canceled"),
+        ] {
+            let failure = keyed::<()>(Err(broken)).err().unwrap();
+            assert_eq!(failure.error().reason(), "outcome_unknown");
+            assert_eq!(failure.status(), 503);
+        }
+    }
+
+    #[test]
+    fn the_word_of_the_service_stays() {
+        for error in [
+            Error::conflict("insufficient_funds", "too little"),
+            Error::unavailable("overloaded", "too much to do"),
+            Error::unavailable("account_not_ready", "in a moment"),
+            Error::internal(std::io::Error::other("a fault")),
+        ] {
+            let reason = error.reason().to_owned();
+            let failure = keyed::<()>(Err(error.into())).err().unwrap();
+            assert_eq!(failure.error().reason(), reason);
+        }
     }
 }

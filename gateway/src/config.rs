@@ -33,10 +33,23 @@ pub struct GatewayConfig {
     pub upload_idle_timeout_ms: u64,
     /// Longest that an upload may take as a whole, in milliseconds.
     pub upload_timeout_ms: u64,
-    /// Requests that are worked on at a time; more are answered 503 at once.
+    /// Time from the start of an upload after which its pace counts, in milliseconds.
+    pub upload_grace_ms: u64,
+    /// Fewest bytes a second of an upload, on average since its start.
+    pub upload_min_bytes_per_second: u64,
+    /// Uploads that are under way at a time; more are answered 503 at once.
+    pub max_concurrent_uploads: usize,
+    /// Uploads that one user may have under way at a time.
+    pub max_uploads_per_user: u32,
+    /// Requests that are worked on at a time, uploads not counted; more are answered 503 at once.
     pub max_concurrent_requests: usize,
     /// Connections that are open at a time, sockets of the stream included; more wait.
     pub max_connections: usize,
+    /// Connections that one address (of IPv6: one /64) may hold at a time; trusted proxies may hold any number. More are
+    /// closed at once.
+    pub max_connections_per_client: u32,
+    /// Longest that a client may take none of the bytes that wait for it, in milliseconds.
+    pub write_timeout_ms: u64,
     /// Rate limits.
     pub rate_limit: RateLimitConfig,
     /// The WebSocket stream.
@@ -58,8 +71,15 @@ impl Default for GatewayConfig {
             upload_limit_bytes: 256 * 1024 * 1024,
             upload_idle_timeout_ms: 30_000,
             upload_timeout_ms: 1_800_000,
+            upload_grace_ms: 30_000,
+            // 1 KiB in 10 s.
+            upload_min_bytes_per_second: 102,
+            max_concurrent_uploads: 64,
+            max_uploads_per_user: 2,
             max_concurrent_requests: 2_048,
             max_connections: 16_384,
+            max_connections_per_client: 1_024,
+            write_timeout_ms: 30_000,
             rate_limit: RateLimitConfig::default(),
             stream: StreamConfig::default(),
             health: HealthConfig::default(),
@@ -190,6 +210,8 @@ impl Validate for GatewayConfig {
             (self.body_timeout_ms, "body_timeout_ms"),
             (self.upload_idle_timeout_ms, "upload_idle_timeout_ms"),
             (self.upload_timeout_ms, "upload_timeout_ms"),
+            (self.upload_grace_ms, "upload_grace_ms"),
+            (self.write_timeout_ms, "write_timeout_ms"),
             (self.stream.hello_timeout_ms, "stream.hello_timeout_ms"),
             (self.stream.ping_interval_ms, "stream.ping_interval_ms"),
             (self.stream.send_timeout_ms, "stream.send_timeout_ms"),
@@ -205,6 +227,7 @@ impl Validate for GatewayConfig {
             (self.body_limit_bytes, "body_limit_bytes"),
             (self.upload_limit_bytes, "upload_limit_bytes"),
             (self.max_concurrent_requests, "max_concurrent_requests"),
+            (self.max_concurrent_uploads, "max_concurrent_uploads"),
             (self.max_connections, "max_connections"),
             (self.stream.buffer, "stream.buffer"),
         ] {
@@ -214,10 +237,20 @@ impl Validate for GatewayConfig {
                 "must be more than zero",
             );
         }
+        for (value, key) in [
+            (self.stream.max_per_user, "stream.max_per_user"),
+            (self.max_uploads_per_user, "max_uploads_per_user"),
+            (
+                self.max_connections_per_client,
+                "max_connections_per_client",
+            ),
+        ] {
+            require(value > 0, key, "must be more than zero");
+        }
         require(
-            self.stream.max_per_user > 0,
-            "stream.max_per_user",
-            "must be more than zero",
+            (1..=1 << 30).contains(&self.upload_min_bytes_per_second),
+            "upload_min_bytes_per_second",
+            "must be between 1 and 1073741824",
         );
         for (quota, key) in [
             (self.rate_limit.anonymous, "rate_limit.anonymous"),

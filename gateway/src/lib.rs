@@ -10,10 +10,12 @@ mod extract;
 mod linger;
 mod openapi;
 mod routes;
+mod seats;
 mod server;
 mod stream;
 mod upload;
 mod views;
+mod write_limit;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,14 +114,17 @@ fn router(app: &App) -> Router {
         .layer(small)
         .layer(compression());
 
-    let mut router = Router::new()
+    let quick = Router::new()
         .merge(public)
         .merge(member)
-        .merge(upload)
         .merge(stream)
         .merge(open)
-        .layer(from_fn_with_state(app.clone(), edge::refuse_odd_parameters))
         .layer(from_fn_with_state(app.clone(), edge::shed));
+    // Uploads take minutes and have places of their own: `upload.rs`. What is merged last answers for unknown routes.
+    let mut router = Router::new()
+        .merge(upload)
+        .merge(quick)
+        .layer(from_fn_with_state(app.clone(), edge::refuse_odd_parameters));
     if !config.cors_allowed_origins.is_empty() {
         router = router.layer(edge::cors(&config.cors_allowed_origins));
     }

@@ -50,6 +50,10 @@ impl Drop for Lingering {
         let (Some(socket), peer) = (self.socket.take(), self.peer.take()) else {
             return;
         };
+        // At the end of a runtime there is nobody left to wait.
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
         let stop = self.tasks.token();
         self.tasks.spawn("gateway-lingering", async move {
             let wait = tokio::time::timeout(LONGEST, throw_away(socket));

@@ -4,6 +4,7 @@
 //! preface does not offer, and the floods that HTTP/2 knows do not exist. TLS and HTTP/2 are the business of the proxy
 //! in front.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +16,15 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use platform::Tasks;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tower::Service;
 
 use crate::config::GatewayConfig;
-use crate::edge::Peer;
+use crate::edge::client_address::{Network, bucket};
+use crate::edge::{Peer, Place};
 use crate::linger::Lingering;
+use crate::seats::{Seat, Seats};
+use crate::write_limit::WriteLimit;
 
 /// Header fields of one request.
 const MAX_HEADERS: usize = 100;
@@ -40,6 +44,7 @@ pub(crate) async fn serve(
     let places = Arc::new(Semaphore::new(
         config.max_connections.min(Semaphore::MAX_PERMITS),
     ));
+    let clients = Clients::new(&config);
     let stop = tasks.token();
     loop {
         let next = async {
@@ -56,23 +61,55 @@ pub(crate) async fn serve(
         let Some(Some(accepted)) = stop.run_until_cancelled(next).await else {
             return;
         };
-        let Some((socket, address, place)) = accepted else {
+        let Some((socket, address, of_all)) = accepted else {
             continue;
         };
+        let Ok(of_client) = clients.enter(address.ip()) else {
+            tracing::debug!(client.address = %address.ip(), "an address holds too many connections");
+            continue;
+        };
+        let place = Place {
+            _of_all: of_all,
+            _of_client: of_client,
+        };
         let connection = Connection {
-            peer: peer(address, place),
+            peer: Peer {
+                address,
+                place: Arc::new(place),
+            },
             router: router.clone(),
             header_timeout: Duration::from_millis(config.header_timeout_ms),
+            write_timeout: Duration::from_millis(config.write_timeout_ms),
             tasks: tasks.clone(),
         };
         tasks.spawn("gateway-connection", connection.run(socket));
     }
 }
 
-fn peer(address: std::net::SocketAddr, place: OwnedSemaphorePermit) -> Peer {
-    Peer {
-        address,
-        place: Arc::new(place),
+/// The connections of each address.
+struct Clients {
+    seats: Seats<String>,
+    proxies: Vec<Network>,
+}
+
+/// An address holds as many connections as it may.
+struct TooMany;
+
+impl Clients {
+    fn new(config: &GatewayConfig) -> Self {
+        let proxies = config.trusted_proxies.iter();
+        Self {
+            seats: Seats::new(config.max_connections_per_client),
+            proxies: proxies.filter_map(|text| Network::parse(text)).collect(),
+        }
+    }
+
+    /// A place for one more connection; `None` for proxies, behind whose address many clients stand.
+    fn enter(&self, address: IpAddr) -> Result<Option<Seat<String>>, TooMany> {
+        if self.proxies.iter().any(|proxy| proxy.contains(address)) {
+            return Ok(None);
+        }
+        self.seats.enter(bucket(address)).map(Some).ok_or(TooMany)
     }
 }
 
@@ -80,6 +117,7 @@ struct Connection {
     peer: Peer,
     router: Router,
     header_timeout: Duration,
+    write_timeout: Duration,
     tasks: Tasks,
 }
 
@@ -93,9 +131,11 @@ impl Connection {
             peer,
             router,
             header_timeout,
+            write_timeout,
             tasks,
         } = self;
         let socket = Lingering::new(socket, peer.clone(), tasks.clone());
+        let socket = WriteLimit::new(socket, write_timeout);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
             let mut router = router.clone();

@@ -5,12 +5,13 @@
 
 mod deserializer;
 mod node;
+mod wrong;
 
 use platform::{Error, FieldViolation};
 use serde::de::DeserializeOwned;
 
-use deserializer::{Part, What, Wrong};
 pub(crate) use node::Node;
+use wrong::{Part, What, Wrong};
 
 /// Problems that are told at once; a body with more is told of the first ones.
 const MAX_PROBLEMS: usize = 20;

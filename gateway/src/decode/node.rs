@@ -6,7 +6,7 @@ use std::fmt;
 use platform::Error;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use super::deserializer::Part;
+use super::wrong::Part;
 
 /// Parts of one body, so that a small body of many tiny parts does not take much memory.
 const MAX_NODES: usize = 65_536;

@@ -24,7 +24,7 @@ impl Network {
         (prefix <= longest).then_some(Self { address, prefix })
     }
 
-    fn contains(self, other: IpAddr) -> bool {
+    pub(crate) fn contains(self, other: IpAddr) -> bool {
         match (self.address, other.to_canonical()) {
             (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
                 let mask = u32::MAX

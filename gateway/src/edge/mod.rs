@@ -1,8 +1,8 @@
 //! What happens to every request before and after its handler.
 //!
-//! From the outside in: [`outermost`] (request id, trace, panics, problem documents, security headers), CORS, [`shed`],
-//! [`refuse_odd_parameters`]; then by group of routes compression, the [`door`], the body limit and the
-//! [`time_limit`].
+//! From the outside in: [`outermost`] (request id, trace, panics, problem documents, security headers), CORS,
+//! [`refuse_odd_parameters`], [`shed`] (uploads have places of their own); then by group of routes compression, the
+//! [`door`], the body limit and the [`time_limit`].
 
 pub(crate) mod client_address;
 pub(crate) mod door;
@@ -34,6 +34,7 @@ use tracing::{Instrument, Span, field};
 use crate::app::App;
 use crate::error::{Failure, render};
 use crate::extract::{ClientAddress, query_pairs};
+use crate::seats::Seat;
 
 /// Requests that take longer than this are marked in the log.
 const SLOW: Duration = Duration::from_secs(1);
@@ -42,11 +43,19 @@ const PREFLIGHT_LIFE: Duration = Duration::from_secs(600);
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The other end of a connection, and the connection's place among those that may be open.
+/// The other end of a connection, and the connection's place.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
-    pub(crate) place: Arc<OwnedSemaphorePermit>,
+    pub(crate) place: Arc<Place>,
+}
+
+/// The place of a connection among those that may be open, and among those of its address.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) _of_all: OwnedSemaphorePermit,
+    /// `None` for trusted proxies.
+    pub(crate) _of_client: Option<Seat<String>>,
 }
 
 /// Gives the request an id and a span, and turns whatever comes back into an answer that may leave the house.
@@ -174,8 +183,9 @@ pub(crate) async fn shed(State(app): State<App>, request: Request, next: Next) -
     }
 }
 
-/// Refuses preconditions of changes that nobody would check, and query parameters that stand twice, since they may mean one thing to us and another to whoever checks before
-/// us, and those that the route does not know, since the client believes that they do something.
+/// Refuses preconditions of changes that nobody would check, and query parameters that stand twice, since they may mean
+/// one thing to us and another to whoever checks before us, and those that the route does not know, since the client
+/// believes that they do something.
 pub(crate) async fn refuse_odd_parameters(
     State(app): State<App>,
     request: Request,

@@ -38,7 +38,7 @@ struct NewTransfer {
 /// Whom to pay; exactly one of the three.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"handle": "asha-7k2m"}))]
+#[schema(example = json!({"handle": "KX48210735"}))]
 struct To {
     /// Public wallet handle.
     handle: Option<String>,

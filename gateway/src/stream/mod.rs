@@ -4,7 +4,6 @@ mod acknowledge;
 mod frames;
 mod guard;
 mod pump;
-pub(crate) mod registry;
 pub(crate) mod session;
 
 use std::sync::atomic::{AtomicI64, AtomicU32};

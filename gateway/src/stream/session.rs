@@ -9,20 +9,22 @@ use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use platform::{Error, Kind};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval_at, timeout};
 use tracing::Instrument;
+use uuid::Uuid;
 
 use super::frames::{self, ClientFrame};
 use super::pump::Pump;
-use super::registry::Seat;
 use super::{
     End, GOING_AWAY, Line, NO_HELLO, NOT_AUTHENTICATED, TOO_MANY, TOO_SLOW, TRY_AGAIN_LATER,
     acknowledge, guard,
 };
 use crate::app::App;
+use crate::edge::Place;
 use crate::edge::door;
 use crate::error::Failure;
+use crate::seats::Seat;
 
 type Sink = SplitSink<WebSocket, Message>;
 type Source = SplitStream<WebSocket>;
@@ -35,7 +37,7 @@ const BATCH: usize = 64;
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Serves one socket to its end. `place` is the connection's place among those that may be open.
-pub(crate) async fn run(app: App, socket: WebSocket, place: Option<Arc<OwnedSemaphorePermit>>) {
+pub(crate) async fn run(app: App, socket: WebSocket, place: Option<Arc<Place>>) {
     let (mut sink, mut source) = socket.split();
     let end = attend(&app, &mut sink, &mut source).await;
     if timeout(GOODBYE, part(&mut sink, &mut source, end))
@@ -94,7 +96,7 @@ async fn first_frame(source: &mut Source) -> Result<ClientFrame, End> {
 }
 
 /// Lets a client in that said hello.
-fn open(app: &App, frame: ClientFrame) -> Result<(Line, Option<i64>, Seat), End> {
+fn open(app: &App, frame: ClientFrame) -> Result<(Line, Option<i64>, Seat<Uuid>), End> {
     let ClientFrame::Hello {
         token,
         after,

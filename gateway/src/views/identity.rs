@@ -14,7 +14,7 @@ pub(crate) struct User {
     #[schema(example = "019a9d6e-7c1b-7f6e-8a55-0f6c3d0f7f10")]
     id: String,
     /// Public wallet handle, which others pay to.
-    #[schema(example = "asha-7k2m")]
+    #[schema(example = "KX48210735")]
     handle: String,
     #[schema(example = "Asha")]
     first_name: String,
@@ -106,7 +106,7 @@ pub(crate) struct FoundUser {
     /// UUIDv7.
     #[schema(example = "019a9d6e-7c1b-7f6e-8a55-0f6c3d0f7f10")]
     id: String,
-    #[schema(example = "asha-7k2m")]
+    #[schema(example = "KX48210735")]
     handle: String,
     #[schema(example = "Asha")]
     first_name: String,

@@ -119,7 +119,7 @@ pub(crate) struct Party {
     user_id: Option<String>,
     /// Public wallet handle.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "asha-7k2m")]
+    #[schema(example = "KX48210735")]
     handle: Option<String>,
     /// UUIDv7 of the account; only on one's own side.
     #[serde(skip_serializing_if = "Option::is_none")]

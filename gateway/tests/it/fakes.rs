@@ -55,6 +55,7 @@ pub(crate) struct Upload {
     pub(crate) bytes: usize,
     pub(crate) largest_chunk: usize,
     pub(crate) hash: u64,
+    pub(crate) complete: bool,
     pub(crate) ended: bool,
     pub(crate) broke: bool,
 }
@@ -576,6 +577,7 @@ impl Scheduler for FakeScheduler {
                                     upload.hash.wrapping_mul(31).wrapping_add(u64::from(byte));
                             }
                         }
+                        Some(Part::Complete(_)) => upload.complete = true,
                         None => return Err(Status::invalid_argument("an empty part")),
                     }
                     if upload.schedule_id == uuid::Uuid::nil().to_string() {
@@ -583,7 +585,12 @@ impl Scheduler for FakeScheduler {
                     }
                 }
                 Ok(None) => {
-                    self.0.upload.lock().unwrap().ended = true;
+                    let mut upload = self.0.upload.lock().unwrap();
+                    if !upload.complete {
+                        let refusal = platform::Error::conflict("upload_incomplete", "cut off");
+                        return Err(refusal.into());
+                    }
+                    upload.ended = true;
                     return Ok(Response::new(sc::UploadSmsRecipientsResponse {
                         report: report(),
                     }));

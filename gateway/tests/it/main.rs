@@ -2,12 +2,14 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::disallowed_methods,
     clippy::panic,
     reason = "helpers of tests may fail as tests do"
 )]
 
 mod auth;
 mod bodies;
+mod connections;
 mod documents;
 mod doors;
 mod fakes;

@@ -58,7 +58,10 @@ async fn a_file_goes_through_while_it_arrives() {
     let seen = house.seen.upload.lock().unwrap().clone();
     assert_eq!(seen.schedule_id, house.user.to_string());
     assert_eq!((seen.bytes, seen.hash), (16 + 30 * 100_000, hash));
-    assert!(seen.ended && seen.largest_chunk <= 1024 * 1024, "{seen:?}");
+    assert!(
+        seen.complete && seen.ended && seen.largest_chunk <= 1024 * 1024,
+        "{seen:?}"
+    );
 }
 
 #[tokio::test]
@@ -77,10 +80,10 @@ async fn half_a_file_never_looks_like_a_whole() {
         // The client goes away in the middle.
         let _ = pieces.send(Err(std::io::Error::other("unplugged"))).await;
         eventually(SOON, || async { house.seen.upload.lock().unwrap().broke }).await;
-        house.seen.upload.lock().unwrap().ended
+        house.seen.upload.lock().unwrap().complete
     };
-    let (response, ended) = tokio::join!(request.send(), send);
-    assert!(response.is_err() && !ended);
+    let (response, complete) = tokio::join!(request.send(), send);
+    assert!(response.is_err() && !complete);
 }
 
 #[tokio::test]
@@ -91,7 +94,7 @@ async fn a_file_that_stalls_is_given_up() {
     let refusal = refused(request).await;
     assert_eq!((refusal.status, refusal.code()), (408, "request_timeout"));
     eventually(SOON, || async { house.seen.upload.lock().unwrap().broke }).await;
-    assert!(!house.seen.upload.lock().unwrap().ended);
+    assert!(!house.seen.upload.lock().unwrap().complete);
     drop(pieces);
 }
 
@@ -130,7 +133,7 @@ async fn a_file_that_is_too_large_is_refused() {
     let (refusal, ()) = tokio::join!(refused(request), send);
     assert_eq!((refusal.status, refusal.code()), (413, "payload_too_large"));
     eventually(SOON, || async { house.seen.upload.lock().unwrap().broke }).await;
-    assert!(!house.seen.upload.lock().unwrap().ended);
+    assert!(!house.seen.upload.lock().unwrap().complete);
 }
 
 #[tokio::test]
@@ -154,4 +157,83 @@ async fn refusals_of_an_upload_have_their_statuses() {
         .header("content-type", "text/csv")
         .body("+27821234567");
     assert_eq!(refused(unknown).await.code(), "not_found");
+}
+
+#[tokio::test]
+async fn uploads_take_no_places_from_others_and_few_for_each_user() {
+    let house = house_with(|config| {
+        config.max_concurrent_requests = 1;
+        config.max_concurrent_uploads = 3;
+    })
+    .await;
+    let hold = async |token: &str, count: usize| {
+        let (pieces, request) = upload(&house, house.user);
+        let mut request = request.build().unwrap();
+        let token = format!("Bearer {token}");
+        request
+            .headers_mut()
+            .insert("authorization", token.parse().unwrap());
+        let http = house.http.clone();
+        pieces.send(Ok(Bytes::from_static(b"+27"))).await.unwrap();
+        let held = tokio::task::spawn(async move { http.execute(request).await });
+        eventually(SOON, || async {
+            house.seen.count("upload_sms_recipients") == count
+        })
+        .await;
+        (pieces, held)
+    };
+    let token_of = |user: u128| {
+        house
+            .issuer
+            .sign(&house.platform.claims(Uuid::from_u128(user)))
+    };
+    let (one, two, three) = (token_of(1), token_of(2), token_of(3));
+    let first = hold(&one, 1).await;
+    let _second = hold(&one, 2).await;
+    let put = |token: &str| {
+        let path = format!("/v1/sms/schedules/{}/recipients", house.user);
+        house
+            .request(Method::PUT, &path)
+            .bearer_auth(token)
+            .header("content-type", "text/csv")
+            .body("+27821234567")
+    };
+    let refusal = refused(put(&one)).await;
+    assert_eq!((refusal.status, refusal.code()), (429, "too_many_uploads"));
+    assert!(refusal.headers.contains_key("retry-after"));
+    let _third = hold(&two, 3).await;
+    let refusal = refused(put(&three)).await;
+    assert_eq!((refusal.status, refusal.code()), (503, "overloaded"));
+    // The one place of other requests is free.
+    let me = house.member(Method::GET, "/v1/me").send().await.unwrap();
+    assert_eq!(me.status(), 200);
+    // A place comes back with the end of its upload.
+    drop(first.0);
+    assert_eq!(first.1.await.unwrap().unwrap().status(), 200);
+    assert_eq!(put(&three).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_file_that_only_drips_is_given_up() {
+    let house = house_with(|config| {
+        config.upload_grace_ms = 300;
+        config.upload_min_bytes_per_second = 1_000;
+    })
+    .await;
+    let (pieces, request) = upload(&house, house.user);
+    let drip = async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            ticks.tick().await;
+            if pieces.send(Ok(Bytes::from_static(b"1"))).await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    };
+    let refusal = tokio::select! {
+        refusal = refused(request) => refusal,
+        never = drip => never,
+    };
+    assert_eq!((refusal.status, refusal.code()), (408, "request_timeout"));
+    assert!(!house.seen.upload.lock().unwrap().complete);
 }
