@@ -9,7 +9,6 @@ use platform::test_kit::TestPlatform;
 use platform::work::{RequestKey, UnitOfWork, Work};
 use platform::{Error, Kind};
 use proto::wallet::v1::TransferRequest;
-use sea_orm::ConnectionTrait;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -75,12 +74,7 @@ impl Commit for Faults {
             Some(Fault::DoneAndSpoilt) => {
                 unit.commit().await?;
                 let tx = self.db.begin().await?;
-                let spoil = format!(
-                    "UPDATE accounts SET currency = '???' WHERE hex(user_id) = '{:X}'",
-                    CHI.0.simple()
-                );
-                let spoilt = tx.execute_unprepared(&spoil).await?;
-                assert_eq!(spoilt.rows_affected(), 1);
+                accounts::spoil(&tx, CHI).await?;
                 tx.commit().await?;
                 lost(Kind::Internal)
             }

@@ -211,3 +211,16 @@ pub(crate) fn parse_currency(code: &str) -> Result<Currency, Error> {
     Currency::parse(code)
         .ok_or_else(|| Error::internal(anyhow::anyhow!("stored currency {code:?} is unknown")))
 }
+
+/// Makes the accounts of a user unreadable.
+#[cfg(test)]
+pub(crate) async fn spoil(tx: &impl ConnectionTrait, user: UserId) -> Result<(), Error> {
+    use sea_orm::sea_query::Expr;
+    let spoilt = Entity::update_many()
+        .col_expr(Column::Currency, Expr::value("???"))
+        .filter(Column::UserId.eq(user.0))
+        .exec(tx)
+        .await?;
+    assert_eq!(spoilt.rows_affected, 1);
+    Ok(())
+}
