@@ -80,6 +80,7 @@ pub async fn run(
 
     let authenticator = Authenticator::new(handles.clock.clone(), &handles.keys);
     platform::identity::follow(SERVICE, &authenticator, handles.identity.clone(), tasks);
+    let db = work.db().clone();
     let service = grpc::Service {
         work,
         pokes,
@@ -90,7 +91,9 @@ pub async fn run(
         tests_per_minute: config.inbox.tests_per_minute,
     };
     let routes = Routes::new(NotifyServer::new(service));
-    Server::new(SERVICE, authenticator).serve(listener, routes, tasks);
+    Server::new(SERVICE, authenticator)
+        .with_database(&db)
+        .serve(listener, routes, tasks);
     Ok(())
 }
 

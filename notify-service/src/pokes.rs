@@ -37,7 +37,7 @@ impl Pokes {
     /// Starts the task that carries the marks to the fan-out.
     pub(crate) fn run(self: &Arc<Self>, fanout: Arc<dyn Fanout>, tasks: &Tasks) {
         let (pokes, token) = (Arc::clone(self), tasks.token());
-        tasks.spawn("notify-pokes", async move {
+        tasks.spawn_critical("notify-pokes", async move {
             loop {
                 tokio::select! {
                     () = token.cancelled() => return,

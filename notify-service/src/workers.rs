@@ -19,7 +19,7 @@ const MAIL_PAUSE: Duration = Duration::from_secs(1);
 /// Sends mails: at once when one is queued, and when one is due again.
 pub(crate) fn send_mails(mailer: Mailer, wake: Arc<Notify>, tasks: &Tasks) {
     let token = tasks.token();
-    tasks.spawn("notify-mail", async move {
+    tasks.spawn_critical("notify-mail", async move {
         let clock = Arc::clone(mailer.work.clock());
         while !token.is_cancelled() {
             let next = match mailer.send_due().await {

@@ -53,6 +53,8 @@ impl World {
             },
             ..NotifyConfig::default()
         };
+        // Tests that wait for a round move the clock, and tokens must outlive that.
+        config.stream.trim_every_s = 1;
         change(&mut config);
         let client = serve(&config, platform.handles()).await;
         let db = Database::connect(&config.database).await.unwrap();

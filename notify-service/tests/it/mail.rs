@@ -276,5 +276,15 @@ async fn a_mail_that_was_given_up_loses_its_secret_when_that_expires() {
         .platform
         .manual_clock()
         .advance(SignedDuration::from_hours(25));
-    assert_eq!(becomes(&world, &event, "expired").await.0, None);
+    let sealed = eventually(DEADLINE, || async {
+        // The clock may have been moved in the midst of a round of trimming, which then sleeps from there.
+        world
+            .platform
+            .manual_clock()
+            .advance(SignedDuration::from_secs(601));
+        let (state, sealed, _) = state(&world, &event).await?;
+        (state == "expired").then_some(sealed)
+    })
+    .await;
+    assert_eq!(sealed, None);
 }
