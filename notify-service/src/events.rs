@@ -12,7 +12,6 @@ use proto::identity::v1::{MailRequested, SessionRevoked, UserRegistered};
 use proto::scheduler::v1::SmsScheduleFinished;
 use proto::wallet::v1 as wallet;
 use proto::wallet::v1::{DepositPosted, TransferPosted, TransferRefused};
-use sea_orm::{ConnectionTrait, DbBackend};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -58,11 +57,8 @@ impl Handler for Facts {
     }
 
     /// Locks the rows of all users that the batch tells something, in the order of their ids: two replicas that work on
-    /// overlapping batches wait for each other, but never in a circle. SQLite has one writer anyway.
+    /// overlapping batches wait for each other, but never in a circle.
     async fn prepare(&self, unit: &mut UnitOfWork, events: &[Envelope]) -> Result<(), HandleError> {
-        if unit.tx().get_database_backend() == DbBackend::Sqlite {
-            return Ok(());
-        }
         let users = events.iter().flat_map(told).collect();
         Ok(streams::lock_all(unit.tx(), &users).await?)
     }

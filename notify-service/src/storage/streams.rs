@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 use uuid::Uuid;
 
@@ -59,12 +60,13 @@ pub(crate) async fn advance(
 }
 
 /// Locks the rows of users until the transaction ends, in the order of their ids, and makes those that are missing.
+/// On SQLite there is nothing to do: the transaction is the one writer.
 pub(crate) async fn lock_all(
     db: &impl ConnectionTrait,
     users: &BTreeSet<Uuid>,
 ) -> Result<(), DbErr> {
     use streams::{Column, Entity};
-    if users.is_empty() {
+    if users.is_empty() || db.get_database_backend() == DbBackend::Sqlite {
         return Ok(());
     }
     let mut insert = Query::insert()
