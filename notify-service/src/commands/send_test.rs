@@ -32,10 +32,11 @@ pub(crate) async fn send_test(
         let message = "too many test notifications; try again later";
         Error::new(Kind::RateLimited, "too_many_tests", message).with_retry_after(wait)
     })?;
-    streams::set_tests_until(unit.tx(), user_id, until).await?;
     let tellings = telling::of_notification(user_id, unit.now(), Draft::test());
     let traceparent = telemetry::current_traceparent().unwrap_or_default();
     let entries = deliver(&mut unit, tellings, &traceparent, pokes).await?;
+    // Now there is a row, even for somebody who was never told anything before.
+    streams::set_tests_until(unit.tx(), user_id, until).await?;
     unit.commit().await?;
     let entry = entries.into_iter().next();
     entry.ok_or_else(|| Error::internal(anyhow::anyhow!("a test notification makes one entry")))
