@@ -44,8 +44,8 @@ const MAX_TEXT: usize = 200;
 /// Works facts into inboxes, streams and mails.
 pub(crate) struct Facts {
     pub(crate) pokes: Arc<Pokes>,
-    /// Opens mails to see whether that can be done; without, the mail worker finds out.
-    pub(crate) keys: Option<Arc<Keys>>,
+    /// Opens mails to see whether that can be done.
+    pub(crate) keys: Arc<Keys>,
     /// Wakes the mail worker.
     pub(crate) mail: Arc<Notify>,
 }
@@ -112,10 +112,9 @@ impl Facts {
             .flatten()
             .ok_or_else(|| HandleError::Poison("expires_at is missing or no time".to_owned()))?;
         // A mail that nobody can open is for an operator to look at, who can send it again once the key is back.
-        if let Some(keys) = &self.keys
-            && expires_at > unit.now()
-        {
-            keys.open_mail(&fact.sealed, fact.user_id.as_bytes())
+        if expires_at > unit.now() {
+            self.keys
+                .open_mail(&fact.sealed, fact.user_id.as_bytes())
                 .map_err(|error| match error.kind() {
                     Kind::InvalidArgument => HandleError::Poison(error.to_string()),
                     _ => error.into(),

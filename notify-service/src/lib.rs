@@ -17,13 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use platform::Handles;
 use platform::config::Validate;
 use platform::consumer::Consumer;
 use platform::database::{self, Database, Direction};
 use platform::grpc::server::Server;
 use platform::principal::Authenticator;
 use platform::work::Work;
-use platform::{Handles, SharedClock};
 use proto::notify::v1::notify_server::NotifyServer;
 use sea_orm::DbBackend;
 use tokio::net::TcpListener;
@@ -70,7 +70,7 @@ pub async fn run(
 
     let facts = Facts {
         pokes: Arc::clone(&pokes),
-        keys: Some(Arc::clone(&handles.keys)),
+        keys: Arc::clone(&handles.keys),
         mail,
     };
     handles
@@ -113,11 +113,11 @@ pub async fn migrate(config: &NotifyConfig, direction: Direction) -> anyhow::Res
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn redrive(config: &NotifyConfig, clock: SharedClock) -> anyhow::Result<u64> {
-    let work = Work::new(SERVICE, open(config).await?, clock);
+pub async fn redrive(config: &NotifyConfig, handles: &Handles) -> anyhow::Result<u64> {
+    let work = Work::new(SERVICE, open(config).await?, handles.clock.clone());
     let facts = Facts {
         pokes: Arc::default(),
-        keys: None,
+        keys: Arc::clone(&handles.keys),
         mail: Arc::default(),
     };
     let letters = Consumer::new(SERVICE, work.clone(), Arc::new(facts))

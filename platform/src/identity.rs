@@ -136,8 +136,9 @@ impl Follower {
                 .map_err(|()| Status::data_loss("a revoked session cannot be read"))?;
             revocations.apply(revoked);
             *complete |= message.snapshot_complete;
-            // What came before the end of the snapshot is not the whole truth.
-            if *complete {
+            // What came before the end of the snapshot is not the whole truth, and news alone does not prove that
+            // auth-service still sees the news of its other replicas.
+            if *complete && (message.snapshot_complete || message.revoked.is_empty()) {
                 revocations.heard();
             }
             if tokio::time::Instant::now() >= expire_at {

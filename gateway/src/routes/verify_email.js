@@ -23,7 +23,7 @@ button.addEventListener("click", async () => {
   button.disabled = true;
   status.textContent = "One moment…";
   try {
-    const answer = await fetch("/v1/auth/email/verify", {
+    const answer = await fetch("v1/auth/email/verify", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ token }),

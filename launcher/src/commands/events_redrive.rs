@@ -35,7 +35,6 @@ pub(super) async fn run(config: &Config) -> Result<(), Failure> {
         tasks: Tasks::new(),
         identity: http::Uri::default(),
     };
-    let clock = handles.clock.clone();
     let done = [
         (
             "wallet-service",
@@ -43,7 +42,7 @@ pub(super) async fn run(config: &Config) -> Result<(), Failure> {
         ),
         (
             "notify-service",
-            notify_service::redrive(&config.notify, clock).await?,
+            notify_service::redrive(&config.notify, &handles).await?,
         ),
         (
             "scheduler-service",

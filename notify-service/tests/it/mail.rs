@@ -209,9 +209,11 @@ async fn a_folder_that_fails_is_tried_again_and_then_given_up_and_brought_back()
     assert!(sealed.is_some() && attempts == 3);
 
     std::fs::create_dir_all(&world.config.mail.folder).unwrap();
-    let clock = world.platform.clock();
+    let handles = world.platform.handles();
     assert_eq!(
-        notify_service::redrive(&world.config, clock).await.unwrap(),
+        notify_service::redrive(&world.config, &handles)
+            .await
+            .unwrap(),
         1
     );
     world

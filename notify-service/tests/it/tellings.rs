@@ -215,9 +215,11 @@ async fn what_cannot_be_understood_is_put_aside_and_stops_nothing() {
         .unwrap();
     assert_eq!(dead, 2);
     // They stay there until somebody who understands them comes.
-    let clock = world.platform.clock();
+    let handles = world.platform.handles();
     assert_eq!(
-        notify_service::redrive(&world.config, clock).await.unwrap(),
+        notify_service::redrive(&world.config, &handles)
+            .await
+            .unwrap(),
         0
     );
 }

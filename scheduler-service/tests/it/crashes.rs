@@ -142,6 +142,10 @@ async fn killed_and_started_again(stop: Stop) {
     let progress = service.play_to_end(&id).await;
     assert_eq!(progress.by_state["DELIVRD"], 300, "{progress:?}");
     service.assert_sent_once(&numbers);
+    eventually(PATIENCE, || async {
+        !service.finished.lock().unwrap().is_empty()
+    })
+    .await;
     assert_eq!(service.finished.lock().unwrap().len(), 1);
     service.stop().await;
 }

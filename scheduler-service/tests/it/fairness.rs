@@ -1,4 +1,6 @@
-use crate::harness::{Service, numbers};
+use platform::test_kit::eventually;
+
+use crate::harness::{PATIENCE, Service, numbers};
 
 #[tokio::test]
 async fn short_lists_are_not_held_up_by_a_long_one() {
@@ -44,6 +46,9 @@ async fn short_lists_are_not_held_up_by_a_long_one() {
         last_short < 700,
         "the last of 200 short ones was number {last_short} of 2200"
     );
-    assert_eq!(service.finished.lock().unwrap().len(), ids.len());
+    eventually(PATIENCE, || async {
+        service.finished.lock().unwrap().len() == ids.len()
+    })
+    .await;
     service.stop().await;
 }
