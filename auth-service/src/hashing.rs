@@ -1,15 +1,16 @@
 //! Password hashing: Argon2id on a few threads of its own, with a bounded queue before them.
 //!
-//! The threads are always the same ones: the allocator keeps what a thread has freed for that thread, so hashes on ever
-//! other threads of a big pool would leave tens of megabytes behind on each.
+//! Each thread keeps the memory that Argon2 fills and uses it again: given back and taken anew for each hash, it would
+//! leave hundreds of megabytes with the allocator, and cost a page fault for every four KiB.
 
 use std::num::NonZero;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
+use anyhow::Context;
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use platform::Error;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -38,7 +39,10 @@ pub struct Hasher {
 }
 
 /// One piece of work for whichever thread is free.
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(&mut Memory) + Send>;
+
+/// What Argon2 fills, 1 KiB each; as many as the dearest hash of this thread needed.
+type Memory = Vec<Block>;
 
 struct Inner {
     argon2: Argon2<'static>,
@@ -63,7 +67,7 @@ impl Hasher {
         )
         .map_err(|error| anyhow::anyhow!("argon2 parameters: {error}"))?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        let decoy = hash(&argon2, &rand::random::<[u8; 32]>())?;
+        let decoy = hash(&argon2, &rand::random::<[u8; 32]>(), &mut Memory::new())?;
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if config.threads == 0 {
             cores
@@ -87,7 +91,7 @@ impl Hasher {
     /// # Errors
     /// `overloaded` when no thread becomes free in time.
     pub async fn hash(&self, password: String) -> Result<String, Error> {
-        self.run(move |inner| hash(&inner.argon2, password.as_bytes()))
+        self.run(move |inner, memory| hash(&inner.argon2, password.as_bytes(), memory))
             .await
     }
 
@@ -96,13 +100,13 @@ impl Hasher {
     /// # Errors
     /// `overloaded` when no thread becomes free in time.
     pub async fn check(&self, password: String, stored: Option<String>) -> Result<Checked, Error> {
-        self.run(move |inner| Ok(check(inner, &password, stored.as_deref())))
+        self.run(move |inner, memory| Ok(check(inner, &password, stored.as_deref(), memory)))
             .await
     }
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Inner) -> anyhow::Result<T> + Send + 'static,
+        work: impl FnOnce(&Inner, &mut Memory) -> anyhow::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let place = self
             .inner
@@ -117,10 +121,10 @@ impl Hasher {
         drop(place);
         let inner = Arc::clone(&self.inner);
         let (done, outcome) = oneshot::channel();
-        let job = Box::new(move || {
+        let job = Box::new(move |memory: &mut Memory| {
             // Goes with the work, not with the caller, who may give up while it runs.
             let _thread = thread;
-            let _gave_up = done.send(work(&inner)).is_err();
+            let _gave_up = done.send(work(&inner, memory)).is_err();
         });
         let gone = |_| Error::internal(anyhow::anyhow!("the hashing threads are gone"));
         self.jobs.send(job).map_err(gone)?;
@@ -140,6 +144,7 @@ fn start(threads: usize) -> anyhow::Result<mpsc::Sender<Job>> {
         std::thread::Builder::new()
             .name(format!("hash-{number}"))
             .spawn(move || {
+                let mut memory = Memory::new();
                 loop {
                     let job = waiting
                         .lock()
@@ -147,22 +152,50 @@ fn start(threads: usize) -> anyhow::Result<mpsc::Sender<Job>> {
                         .recv();
                     let Ok(job) = job else { return };
                     // A panic shows to its caller, whose reply is dropped; the thread goes on.
-                    let _panicked =
-                        std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err();
+                    let work = AssertUnwindSafe(|| job(&mut memory));
+                    let _panicked = std::panic::catch_unwind(work).is_err();
                 }
             })?;
     }
     Ok(jobs)
 }
 
-fn hash(argon2: &Argon2<'_>, password: &[u8]) -> anyhow::Result<String> {
-    argon2
-        .hash_password(password)
-        .map(|hash| hash.to_string())
-        .map_err(|error| anyhow::anyhow!("cannot hash: {error}"))
+fn hash(argon2: &Argon2<'_>, password: &[u8], memory: &mut Memory) -> anyhow::Result<String> {
+    let failed = |error: &dyn std::fmt::Display| anyhow::anyhow!("cannot hash: {error}");
+    let params = argon2.params();
+    let salt = Salt::generate();
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(params).map_err(|error| failed(&error))?,
+        hash: Some(fill(argon2, password, &salt, memory).map_err(|error| failed(&error))?),
+        salt: Some(salt),
+    };
+    Ok(hash.to_string())
 }
 
-fn check(inner: &Inner, password: &str, stored: Option<&str>) -> Checked {
+/// One run of Argon2 in memory that is there already.
+fn fill(
+    argon2: &Argon2<'_>,
+    password: &[u8],
+    salt: &[u8],
+    memory: &mut Memory,
+) -> anyhow::Result<Output> {
+    let params = argon2.params();
+    let blocks = params.block_count();
+    if memory.len() < blocks {
+        memory.resize(blocks, Block::default());
+    }
+    let mut out = [0; Output::MAX_LENGTH];
+    let length = params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
+    let out = out.get_mut(..length).context("the output is too long")?;
+    argon2
+        .hash_password_into_with_memory(password, salt, out, &mut memory[..blocks])
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    Output::new(out).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn check(inner: &Inner, password: &str, stored: Option<&str>, memory: &mut Memory) -> Checked {
     // Nobody has a longer one; cut, it costs no more time than others.
     let bytes = password.as_bytes();
     let cut = &bytes[..bytes.len().min(MAX_BYTES)];
@@ -175,15 +208,34 @@ fn check(inner: &Inner, password: &str, stored: Option<&str>) -> Checked {
     });
     let Some(hash) = known else {
         // The outcome does not matter, the time does.
-        let _ = inner.argon2.verify_password(cut, inner.decoy.as_str());
+        if let Ok(decoy) = PasswordHash::new(&inner.decoy) {
+            let _ = is_right(cut, &decoy, memory);
+        }
         return Checked::Wrong;
     };
-    if inner.argon2.verify_password(cut, &hash).is_err() || cut.len() < bytes.len() {
+    let right = is_right(cut, &hash, memory).unwrap_or_else(|error| {
+        tracing::error!(%error, "a stored password hash cannot be checked");
+        false
+    });
+    if !right || cut.len() < bytes.len() {
         return Checked::Wrong;
     }
     Checked::Right {
         outdated: !is_current(inner.argon2.params(), &hash),
     }
+}
+
+/// Runs Argon2 as the stored hash says, and compares in constant time.
+fn is_right(password: &[u8], stored: &PasswordHash, memory: &mut Memory) -> anyhow::Result<bool> {
+    let algorithm = Algorithm::try_from(stored.algorithm.as_str())
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    let version = stored.version.unwrap_or_else(|| Version::V0x13.into());
+    let version = Version::try_from(version).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let params = Params::try_from(stored).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let salt = stored.salt.as_ref().context("no salt")?;
+    let expected = stored.hash.as_ref().context("no hash")?;
+    let argon2 = Argon2::new(algorithm, version, params);
+    Ok(fill(&argon2, password, salt, memory)? == *expected)
 }
 
 fn is_current(params: &Params, hash: &PasswordHash) -> bool {

@@ -24,6 +24,9 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::clients::SERVICES;
 
+/// How long a report is kept that says that something is missing.
+const UNREADY_FRESH_FOR: Duration = Duration::from_millis(20);
+
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default()
         .routes(routes!(live))
@@ -103,8 +106,13 @@ impl Readiness {
         let fresh_for = Duration::from_millis(app.config.health.cache_ms);
         // Held while the services are asked: those who come meanwhile get the same report.
         let mut last = self.last.lock().await;
+        // Who waits for us to become ready hears of it at once.
+        let keep = |report: &Report| match report.status {
+            "ready" => fresh_for,
+            _ => fresh_for.min(UNREADY_FRESH_FOR),
+        };
         if let Some((made, report)) = &*last
-            && made.elapsed() < fresh_for
+            && made.elapsed() < keep(report)
         {
             return Arc::clone(report);
         }
