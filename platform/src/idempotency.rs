@@ -305,27 +305,6 @@ pub async fn store(
     Ok(())
 }
 
-/// Reads the stored answer of a key outside of the transaction that claims it: after a connection was lost at COMMIT
-/// this tells whether the work was done. `None` means that it was not.
-///
-/// # Errors
-/// [`reused`] for another request, or as any query.
-pub async fn look_up(
-    db: &impl sea_orm::ConnectionTrait,
-    key: &RequestKey,
-) -> Result<Option<Answer>, Error> {
-    let Some(row) = row::Entity::find_by_id((key.scope.clone(), key.key.clone()))
-        .one(db)
-        .await?
-    else {
-        return Ok(None);
-    };
-    if row.fingerprint != key.fingerprint {
-        return Err(reused());
-    }
-    row.answer.map(|answer| decode(&answer)).transpose()
-}
-
 /// An answer as it is kept.
 #[derive(Clone, PartialEq, Message)]
 struct Stored {

@@ -191,7 +191,7 @@ impl UnitOfWork {
     /// Commits state, events and answer as one.
     ///
     /// # Errors
-    /// As any statement. A connection lost here leaves the outcome open: [`idempotency::look_up`] tells it.
+    /// As any statement. A connection lost here leaves the outcome open: the same key tells it.
     pub async fn commit(self) -> Result<(), Error> {
         if let Some((key, false)) = &self.key {
             return Err(Error::internal(anyhow::anyhow!(
