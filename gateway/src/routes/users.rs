@@ -24,7 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Search {
-    /// Handle, part of a name (2 characters or more), or a whole e-mail address.
+    /// Handle, the beginning of a name (2 characters or more), or a whole e-mail address.
     #[param(example = "asha")]
     q: String,
     /// 1 to 100; 20 when absent.
