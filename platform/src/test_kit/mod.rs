@@ -3,6 +3,7 @@
 pub mod event_bus_suite;
 mod issuer;
 mod manual_clock;
+mod servers;
 
 use std::future::Future;
 use std::path::Path;
@@ -31,6 +32,7 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// A platform of its own for one test: directory, clock, bus, fan-out, keys, tasks and an issuer of tokens.
 pub struct TestPlatform {
     dir: TempDir,
+    databases: servers::Databases,
     clock: SharedClock,
     manual: Option<Arc<ManualClock>>,
     handles: Handles,
@@ -73,6 +75,7 @@ impl TestPlatform {
         };
         Self {
             dir,
+            databases: servers::Databases::default(),
             clock,
             manual,
             handles,
@@ -114,15 +117,15 @@ impl TestPlatform {
         self.authenticator.clone()
     }
 
-    /// URL of an SQLite database of this test.
+    /// URL of a database of this test: a file of SQLite, or one on the PostgreSQL server that the environment names.
     pub fn database_url(&self, name: &str) -> String {
-        format!(
-            "sqlite://{}?mode=rwc",
-            self.dir.path().join(format!("{name}.sqlite")).display()
-        )
+        self.databases.url(name).unwrap_or_else(|| {
+            let file = self.dir.path().join(format!("{name}.sqlite"));
+            format!("sqlite://{}?mode=rwc", file.display())
+        })
     }
 
-    /// Configuration of an SQLite database of this test.
+    /// Configuration of a database of this test.
     pub fn database_config(&self, name: &str) -> DatabaseConfig {
         DatabaseConfig {
             url: self.database_url(name),

@@ -10,10 +10,14 @@ use sea_orm::{
     ConnectOptions, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
     TransactionOptions, TransactionTrait,
 };
-use sea_orm_migration::MigratorTrait;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+
+mod migrate;
+mod postgres;
+
+pub use migrate::{Direction, migrate};
 
 /// Where a service keeps its state.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -25,7 +29,12 @@ pub struct DatabaseConfig {
     pub max_connections: u32,
     /// How long a request waits for a connection, in milliseconds, before it is refused.
     pub acquire_timeout_ms: u64,
-    /// Whether the service brings its schema up to date when it starts.
+    /// Longest that one statement may take, in milliseconds, before the server ends it. PostgreSQL only.
+    pub statement_timeout_ms: u64,
+    /// Longest that a transaction may do nothing, in milliseconds, before the server ends it. PostgreSQL only.
+    pub idle_in_transaction_timeout_ms: u64,
+    /// Whether the service brings its schema up to date when it starts. Safe with any number of replicas: one does it
+    /// and the others wait.
     pub migrate: bool,
 }
 
@@ -35,6 +44,8 @@ impl Default for DatabaseConfig {
             url: String::new(),
             max_connections: 8,
             acquire_timeout_ms: 10_000,
+            statement_timeout_ms: 15_000,
+            idle_in_transaction_timeout_ms: 15_000,
             migrate: true,
         }
     }
@@ -64,11 +75,20 @@ impl DatabaseConfig {
                 message: "must be between 1 and 1000".to_owned(),
             });
         }
-        if self.acquire_timeout_ms == 0 {
-            problems.push(crate::config::Problem {
-                key: format!("{key}.acquire_timeout_ms"),
-                message: "must be more than 0".to_owned(),
-            });
+        for (value, name) in [
+            (self.acquire_timeout_ms, "acquire_timeout_ms"),
+            (self.statement_timeout_ms, "statement_timeout_ms"),
+            (
+                self.idle_in_transaction_timeout_ms,
+                "idle_in_transaction_timeout_ms",
+            ),
+        ] {
+            if !(1..=3_600_000).contains(&value) {
+                problems.push(crate::config::Problem {
+                    key: format!("{key}.{name}"),
+                    message: "must be between 1 and 3600000 (one hour)".to_owned(),
+                });
+            }
         }
         problems
     }
@@ -78,11 +98,21 @@ impl DatabaseConfig {
 ///
 /// SQLite has one writing connection, whose pool is the queue in which writers wait in order, and read-only connections
 /// beside it. On PostgreSQL both are the same pool.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Database {
     writer: DatabaseConnection,
     reader: DatabaseConnection,
     name: Arc<str>,
+    config: Arc<DatabaseConfig>,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("Database")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Database {
@@ -98,11 +128,12 @@ impl Database {
             .unwrap_or("database")
             .into();
         if !config.url.starts_with("sqlite") {
-            let pool = sea_orm::Database::connect(options(config, config.max_connections)).await?;
+            let pool = postgres::connect(config).await?;
             return Ok(Self {
                 reader: pool.clone(),
                 writer: pool,
                 name,
+                config: Arc::new(config.clone()),
             });
         }
         let mut writing = options(config, 1);
@@ -124,6 +155,7 @@ impl Database {
             writer,
             reader,
             name,
+            config: Arc::new(config.clone()),
         })
     }
 
@@ -180,45 +212,7 @@ fn options(config: &DatabaseConfig, connections: u32) -> ConnectOptions {
         .max_connections(connections)
         .min_connections(1)
         .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
-        .test_before_acquire(!config.url.starts_with("sqlite"))
+        .test_before_acquire(false)
         .sqlx_logging(false);
     options
-}
-
-/// Which way a schema is to go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// All pending migrations, in order.
-    Up,
-    /// The newest migration, undone.
-    Down,
-    /// Nothing; only tell.
-    Status,
-}
-
-/// Migrates and tells what holds afterwards, one migration a line.
-///
-/// # Errors
-/// When a migration fails; it is rolled back as far as the database can.
-pub async fn migrate<M: MigratorTrait>(
-    db: &Database,
-    direction: Direction,
-) -> Result<String, Error> {
-    match direction {
-        Direction::Up => M::up(&db.writer, None).await?,
-        Direction::Down => M::down(&db.writer, Some(1)).await?,
-        Direction::Status => {}
-    }
-    let lines = M::get_migration_with_status(&db.writer)
-        .await?
-        .into_iter()
-        .map(|one| {
-            format!(
-                "{:<8} {}",
-                one.status().to_string().to_lowercase(),
-                one.name()
-            )
-        })
-        .collect::<Vec<_>>();
-    Ok(lines.join("\n"))
 }
