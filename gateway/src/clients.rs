@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use http::Uri;
-use platform::grpc::client::{self, GrpcChannel};
+use platform::Tasks;
+use platform::grpc::client::{self, GrpcChannel, Upstream};
 use platform::token::ServiceTokens;
 use platform::{Error, Kind, SharedClock};
 use proto::identity::v1::identity_client::IdentityClient;
@@ -29,17 +29,17 @@ pub(crate) const SERVICES: [&str; 4] = [
 /// Connections over which the streams of all sockets are spread.
 const STREAM_CHANNELS: usize = 4;
 
-/// Where each service answers gRPC, e.g. `http://127.0.0.1:50051`.
+/// Where each service answers gRPC.
 #[derive(Debug, Clone)]
 pub struct Upstreams {
     /// auth-service.
-    pub auth: Uri,
+    pub auth: Upstream,
     /// wallet-service.
-    pub wallet: Uri,
+    pub wallet: Upstream,
     /// notify-service.
-    pub notify: Uri,
+    pub notify: Upstream,
     /// scheduler-service.
-    pub scheduler: Uri,
+    pub scheduler: Upstream,
 }
 
 /// Clients of every service. Cheap to clone.
@@ -58,16 +58,22 @@ struct Streams {
 }
 
 impl Clients {
-    pub(crate) fn new(upstreams: &Upstreams, tokens: ServiceTokens, clock: SharedClock) -> Self {
+    pub(crate) fn new(
+        upstreams: &Upstreams,
+        tokens: ServiceTokens,
+        clock: SharedClock,
+        tasks: &Tasks,
+    ) -> Self {
         let Upstreams {
             auth,
             wallet,
             notify,
             scheduler,
         } = upstreams;
-        let channels = [auth, wallet, notify, scheduler].map(|uri| client::channel(uri.clone()));
+        let channels =
+            [auth, wallet, notify, scheduler].map(|upstream| client::balanced(upstream, tasks));
         let streams = (0..STREAM_CHANNELS)
-            .map(|_| client::channel(notify.clone()))
+            .map(|_| client::balanced(notify, tasks))
             .collect();
         let streams = Arc::new(Streams {
             channels: streams,

@@ -93,6 +93,7 @@ pub async fn run(
     let routes = Routes::new(NotifyServer::new(service));
     Server::new(SERVICE, authenticator)
         .with_database(&db)
+        .of_process(&handles)
         .serve(listener, routes, tasks);
     Ok(())
 }

@@ -81,11 +81,10 @@ pub async fn run(
 
     let authenticator = Authenticator::new(handles.clock.clone(), &handles.keys);
     identity::follow(NAME, &authenticator, handles.identity.clone(), tasks);
-    Server::new(NAME, authenticator).with_database(&db).serve(
-        listener,
-        Routes::new(WalletServer::new(wallet)),
-        tasks,
-    );
+    Server::new(NAME, authenticator)
+        .with_database(&db)
+        .of_process(&handles)
+        .serve(listener, Routes::new(WalletServer::new(wallet)), tasks);
     Ok(())
 }
 

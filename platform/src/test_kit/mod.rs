@@ -71,7 +71,9 @@ impl TestPlatform {
             fanout: Arc::new(MemoryFanout::default()),
             keys,
             tasks,
-            identity: identity.uri(),
+            health: crate::health::Health::default(),
+            tls: None,
+            identity: identity.uri().into(),
         };
         Self {
             dir,
