@@ -86,7 +86,7 @@ impl Server {
     /// as soon as the process drains.
     pub fn serve(self, listener: TcpListener, routes: Routes, tasks: &Tasks) {
         let token = tasks.token();
-        let (reporter, health) = tonic_health::server::health_reporter();
+        let (mut reporter, health) = tonic_health::server::health_reporter();
         let front = Front {
             routes: with_reflection(routes.add_service(health)).prepare(),
             name: self.name,
@@ -111,14 +111,15 @@ impl Server {
             reporter
                 .set_service_status(self.name, ServingStatus::Serving)
                 .await;
-            let told_to_end = async {
+            let told_to_end = async move {
                 token.cancelled().await;
-                reporter
-                    .set_service_status("", ServingStatus::NotServing)
-                    .await;
-                reporter
-                    .set_service_status(self.name, ServingStatus::NotServing)
-                    .await;
+                // Ends the streams of those who watch our health, which would else be waited for.
+                for service in ["", self.name] {
+                    reporter
+                        .set_service_status(service, ServingStatus::NotServing)
+                        .await;
+                    reporter.clear_service_status(service).await;
+                }
             };
             let mut server = tonic::transport::Server::builder();
             if let Some(tls) = tls {
