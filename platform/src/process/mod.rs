@@ -67,13 +67,10 @@ pub struct Stage {
     pub health: Health,
 }
 
-/// The settings of a program are the program: they know how to start it.
-pub trait Program:
+/// What the settings of every program have.
+pub trait ProgramSettings:
     Default + Serialize + DeserializeOwned + JsonSchema + Validate + Send + Sync + 'static
 {
-    /// Name of the program, e.g. `wallet-service`.
-    const NAME: &'static str;
-
     /// Logs and traces.
     fn telemetry(&self) -> &TelemetryConfig;
 
@@ -82,6 +79,12 @@ pub trait Program:
 
     /// How it ends.
     fn shutdown(&self) -> &ShutdownConfig;
+}
+
+/// The settings of a program are the program: they know how to start it.
+pub trait Program: ProgramSettings {
+    /// Name of the program, e.g. `wallet-service`.
+    const NAME: &'static str;
 
     /// Starts everything in tasks of `stage`; returns the address on which it answers, once it does.
     fn start(self, stage: &Stage) -> impl Future<Output = anyhow::Result<SocketAddr>> + Send;
