@@ -138,9 +138,24 @@ where
     Ok(response.into_inner())
 }
 
-/// Reads the outcome of a call with an idempotency key. Where no answer came, in time or at all, nobody knows whether it
-/// was done; the client may ask again with the same key.
-pub(crate) fn keyed<T>(outcome: Result<Response<T>, Status>) -> Result<Reply<T>, Failure> {
+/// Makes a call with an idempotency key, and again with the same key while the service cannot be reached: the key makes
+/// it safe, and another replica may answer. Where no answer came, in time or at all, nobody knows whether it was done; the
+/// client may ask again with the same key.
+pub(crate) async fn keyed<M, T, F, Fut>(
+    user: &AuthUser,
+    message: M,
+    call: F,
+) -> Result<Reply<T>, Failure>
+where
+    M: Clone,
+    F: Fn(Request<M>) -> Fut,
+    Fut: Future<Output = Result<Response<T>, Status>>,
+{
+    let outcome = client::retry_keyed(is_lost, || call(user.request(message.clone()))).await;
+    read_keyed(outcome)
+}
+
+fn read_keyed<T>(outcome: Result<Response<T>, Status>) -> Result<Reply<T>, Failure> {
     match outcome {
         Ok(response) => {
             let replayed = platform::grpc::is_replayed(response.metadata());
@@ -159,6 +174,11 @@ pub(crate) fn keyed<T>(outcome: Result<Response<T>, Status>) -> Result<Reply<T>,
         }
         Err(status) => Err(status.into()),
     }
+}
+
+/// Whether the connection broke before an answer came, and there may still be time for another try.
+fn is_lost(status: &Status) -> bool {
+    is_unanswered(status) && Error::from_status(status).kind() != Kind::Timeout
 }
 
 /// Whether a status is not the word of the service. Our own refusals carry details; those of a transport do not, or they
@@ -194,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_keyed_call_without_an_answer_has_an_unknown_outcome() {
-        let late = keyed::<()>(Err(Status::deadline_exceeded("too late")))
+        let late = read_keyed::<()>(Err(Status::deadline_exceeded("too late")))
             .err()
             .unwrap();
         assert_eq!(late.error().reason(), "outcome_unknown");
@@ -211,10 +231,19 @@ mod tests {
             Status::internal("h2 protocol error: error reading a body from connection"),
             Status::cancelled("operation was canceled"),
         ] {
-            let failure = keyed::<()>(Err(broken)).err().unwrap();
+            let failure = read_keyed::<()>(Err(broken)).err().unwrap();
             assert_eq!(failure.error().reason(), "outcome_unknown");
             assert_eq!(failure.status(), 503);
         }
+    }
+
+    #[test]
+    fn only_what_was_lost_is_tried_again() {
+        assert!(is_lost(&Status::unavailable("tcp")));
+        assert!(!is_lost(&Status::deadline_exceeded("too late")));
+        assert!(!is_lost(
+            &Error::conflict("insufficient_funds", "too little").into()
+        ));
     }
 
     #[test]
@@ -226,7 +255,7 @@ mod tests {
             Error::internal(std::io::Error::other("a fault")),
         ] {
             let reason = error.reason().to_owned();
-            let failure = keyed::<()>(Err(error.into())).err().unwrap();
+            let failure = read_keyed::<()>(Err(error.into())).err().unwrap();
             assert_eq!(failure.error().reason(), reason);
         }
     }

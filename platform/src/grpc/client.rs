@@ -81,10 +81,23 @@ where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<T, Status>>,
 {
+    retry_keyed(|status| status.code() == Code::Unavailable, call).await
+}
+
+/// Makes a call that may be made twice, because it changes nothing or carries an idempotency key; tries up to three times
+/// while `is_lost` says of the outcome that another try may help.
+///
+/// # Errors
+/// Those of the last try.
+pub async fn retry_keyed<T, F, Fut>(is_lost: fn(&Status) -> bool, call: F) -> Result<T, Status>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<T, Status>>,
+{
     let mut pause = FIRST_PAUSE;
     for _ in 1..TRIES {
         match call().await {
-            Err(status) if status.code() == Code::Unavailable => {}
+            Err(status) if is_lost(&status) => {}
             outcome => return outcome,
         }
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
