@@ -8,6 +8,8 @@
     reason = "generated from the .proto files, where the documentation stands"
 )]
 
+pub mod subscriptions;
+
 /// The envelope in which every fact travels.
 pub mod events {
     pub mod v1 {
