@@ -25,6 +25,7 @@ use platform::grpc::server::Server;
 use platform::principal::Authenticator;
 use platform::work::Work;
 use proto::notify::v1::notify_server::NotifyServer;
+use proto::subscriptions::NOTIFY;
 use sea_orm::DbBackend;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -75,7 +76,7 @@ pub async fn run(
     };
     handles
         .bus
-        .subscribe(Consumer::new(NAME, work.clone(), Arc::new(facts)), tasks)
+        .subscribe(Consumer::new(NOTIFY.consumer, work.clone(), Arc::new(facts)), tasks)
         .await?;
 
     let authenticator = Authenticator::new(handles.clock.clone(), &handles.keys);
@@ -121,7 +122,7 @@ pub async fn redrive(config: &NotifyConfig, handles: &Handles) -> anyhow::Result
         keys: Arc::clone(&handles.keys),
         mail: Arc::default(),
     };
-    let letters = Consumer::new(NAME, work.clone(), Arc::new(facts))
+    let letters = Consumer::new(NOTIFY.consumer, work.clone(), Arc::new(facts))
         .redrive()
         .await?;
     let unit = work.begin().await?;

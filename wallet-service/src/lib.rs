@@ -25,6 +25,7 @@ use platform::outbox::Relay;
 use platform::principal::Authenticator;
 use platform::work::Work;
 use platform::{Handles, identity, maintenance};
+use proto::subscriptions::WALLET_USERS;
 use proto::wallet::v1::wallet_server::WalletServer;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
@@ -119,5 +120,5 @@ fn consumer(config: &WalletConfig, work: &Work) -> anyhow::Result<Arc<Consumer>>
     let default_currency =
         Currency::parse(&config.default_currency).context("unknown default currency")?;
     let handler = Arc::new(UserEvents { default_currency });
-    Ok(Consumer::new("wallet.users", work.clone(), handler))
+    Ok(Consumer::new(WALLET_USERS.consumer, work.clone(), handler))
 }
