@@ -23,6 +23,7 @@ pub mod outbox;
 pub mod page;
 pub mod principal;
 pub mod rate_limit;
+pub mod redis_client;
 pub mod revocation;
 pub mod shutdown;
 pub mod telemetry;
