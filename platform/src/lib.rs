@@ -26,6 +26,7 @@ pub mod page;
 pub mod principal;
 pub mod process;
 pub mod rate_limit;
+pub mod redis_client;
 pub mod revocation;
 pub mod shutdown;
 pub mod telemetry;

@@ -9,8 +9,8 @@ use sea_orm::DbErr;
 use std::sync::Arc;
 
 pub use in_process::InProcessBus;
-pub use rabbitmq::{RabbitMqBus, RabbitMqConfig};
 pub use proto::events::v1::Envelope;
+pub use rabbitmq::{RabbitMqBus, RabbitMqConfig};
 
 use crate::consumer::Consumer;
 use crate::shutdown::Tasks;

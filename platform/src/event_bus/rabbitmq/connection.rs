@@ -94,10 +94,7 @@ impl Dialler {
             properties,
         );
         let opened = bounded(self.timeout, opening).await;
-        let socket = socket
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let socket = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
         match opened.map(|opened| opened.context("the broker refused")) {
             Ok(Ok(connection)) => Ok(Line {
                 connection: Arc::new(connection),
@@ -191,7 +188,8 @@ impl Keeper {
                 }
                 Err(error) => {
                     tracing::warn!(
-                        connection = self.dialler.name, error = format!("{error:#}"),
+                        connection = self.dialler.name,
+                        error = format!("{error:#}"),
                         "the broker cannot be reached"
                     );
                 }
@@ -237,7 +235,9 @@ impl Keeper {
             return true;
         };
         tracing::warn!(
-            connection = self.dialler.name, reason, "the connection to the broker was lost"
+            connection = self.dialler.name,
+            reason,
+            "the connection to the broker was lost"
         );
         line.cut();
         false
