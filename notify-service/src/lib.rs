@@ -76,7 +76,10 @@ pub async fn run(
     };
     handles
         .bus
-        .subscribe(Consumer::new(NOTIFY.consumer, work.clone(), Arc::new(facts)), tasks)
+        .subscribe(
+            Consumer::new(NOTIFY.consumer, work.clone(), Arc::new(facts)),
+            tasks,
+        )
         .await?;
 
     let authenticator = Authenticator::new(handles.clock.clone(), &handles.keys);

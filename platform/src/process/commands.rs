@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -78,6 +78,12 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 impl Args {
+    /// Those that the process was started with; ends it where they are wrong.
+    pub(super) fn of_process(name: &'static str) -> Self {
+        let matches = Self::command().name(name).bin_name(name).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
     pub(super) fn run<P: Program>(self) -> ExitCode {
         let outcome = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -177,8 +183,6 @@ async fn ask_health(listen: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod admin;
 mod commands;
+mod service;
+mod settings;
 mod signals;
 
 use std::future::Future;
@@ -10,13 +12,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::Parser;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 pub use admin::{MetricsConfig, serve as serve_metrics};
+pub use service::{AuthUpstream, Needs, Surroundings};
 pub use signals::Signals;
 
 use crate::clock::SystemClock;
@@ -25,6 +27,9 @@ use crate::database::Direction;
 use crate::health::Health;
 use crate::telemetry::TelemetryConfig;
 use crate::{SharedClock, Tasks, config, telemetry};
+
+/// How often it is looked whether servers are there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How a process ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -67,6 +72,19 @@ pub struct Stage {
     pub health: Health,
 }
 
+impl Stage {
+    /// Tells again and again whether a server is there that may be away for a while.
+    pub fn watch(&self, server: &'static str, is_connected: impl Fn() -> bool + Send + 'static) {
+        let (health, token) = (self.health.clone(), self.tasks.token());
+        self.tasks.spawn(format!("{server}-health"), async move {
+            let mut every = tokio::time::interval(LOOK_EVERY);
+            while token.run_until_cancelled(every.tick()).await.is_some() {
+                health.tell_in_passing(server, is_connected());
+            }
+        });
+    }
+}
+
 /// What the settings of every program have.
 pub trait ProgramSettings:
     Default + Serialize + DeserializeOwned + JsonSchema + Validate + Send + Sync + 'static
@@ -104,7 +122,7 @@ pub trait Program: ProgramSettings {
 
 /// The `main` of a program.
 pub fn main<P: Program>() -> ExitCode {
-    commands::Args::parse().run::<P>()
+    commands::Args::of_process(P::NAME).run::<P>()
 }
 
 /// Serves until it is told to stop.
