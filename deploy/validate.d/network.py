@@ -68,10 +68,14 @@ class Policies:
 
 def check(one: Rendered, report: Report) -> None:
     policies = Policies(one)
-    labels = {
-        name: {"app.kubernetes.io/name": "coffer", "app.kubernetes.io/component": name}
-        for name in (*PROGRAMS, "migrate")
+    pods = {
+        object["metadata"]["name"]: object["spec"]["template"]["metadata"]["labels"]
+        for object in one.of_kind("Deployment", "Job")
     }
+    names = (*PROGRAMS, "migrate")
+    if not report.require(set(pods) == {f"coffer-{name}" for name in names}, one.name, f"has {sorted(pods)}"):
+        return
+    labels = {name: pods[f"coffer-{name}"] for name in names}
     stranger = {"app.kubernetes.io/name": "stranger"}
     for who in (*labels.values(), stranger):
         for way in ("Ingress", "Egress"):

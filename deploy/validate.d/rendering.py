@@ -54,6 +54,7 @@ def render(command: list[str], root: Path, work: Path, report: Report) -> list[R
         objects = build(command, folder, name, report)
         if objects is not None:
             found.append(Rendered(name, objects))
+            check_targets(folder, name, objects, report)
     shutil.rmtree(work, ignore_errors=True)
     for component in sorted(kubernetes.glob("components/*")):
         name = str(component.relative_to(root))
@@ -73,4 +74,23 @@ def render(command: list[str], root: Path, work: Path, report: Report) -> list[R
         objects = build(command, folder, name, report)
         if objects is not None:
             found.append(Rendered(name, objects, needs[1] if needs else OLDEST))
+            check_targets(component, name, objects, report)
     return found
+
+
+def check_targets(folder: Path, place: str, objects: list[dict], report: Report) -> None:
+    """Kustomize says nothing about a patch that meets no object."""
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    for patch in kustomization.get("patches", []):
+        target = patch.get("target")
+        if target is None:
+            continue
+        labels = dict(pair.split("=") for pair in target.get("labelSelector", "").split(",") if pair)
+        met = [
+            one
+            for one in objects
+            if one["kind"] == target.get("kind", one["kind"])
+            and re.fullmatch(target.get("name", ".*"), one["metadata"]["name"])
+            and labels.items() <= one["metadata"].get("labels", {}).items()
+        ]
+        report.require(met, place, f"patches {target}, which is not there")
