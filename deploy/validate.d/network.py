@@ -93,8 +93,10 @@ def check(one: Rendered, report: Report) -> None:
                 wanted = port == GRPC and (
                     (caller == "gateway") or (callee == "auth" and caller in ("wallet", "notify", "scheduler"))
                 )
-                holds = policies.allows("Egress", mine, other, port) and policies.allows("Ingress", other, mine, port)
-                tell(holds, wanted, f"{caller} -> {callee}:{port}")
+                # Either end would do to refuse it; both must.
+                out, into = policies.allows("Egress", mine, other, port), policies.allows("Ingress", other, mine, port)
+                tell(out, wanted, f"{caller} -> {callee}:{port}, going out,")
+                tell(into, wanted, f"{caller} -> {callee}:{port}, coming in,")
     for server, (ports, callers) in SERVERS.items():
         for caller, mine in labels.items():
             holds = any(
