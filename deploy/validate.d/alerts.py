@@ -11,6 +11,22 @@ import yaml
 
 from report import Report
 
+# Metrics of ours, as they stand in a query.
+OURS = re.compile(r"\b((?:http_server|rpc_server|messaging|outbox|dead)_[a-z_]+?)(?:_bucket|_count|_sum)?\b(?=[{\[])")
+
+
+def check_names(root: Path, queries: list[str], report: Report) -> None:
+    """Every metric must be one that the product describes."""
+    source = root / "platform/src/metrics.rs"
+    if not source.exists():
+        report.unchecked.append("names of metrics: there is no platform/src/metrics.rs")
+        return
+    described = set(re.findall(r'describe_\w+!\(\s*"(\w+)"', source.read_text()))
+    used = {name for query in queries for name in OURS.findall(query)}
+    report.require(used, "dashboard.json", "asks for no metric of ours")
+    for name in sorted(used - described):
+        report.problem("deploy/kubernetes/components/monitoring", f"asks for {name}, which nothing records")
+
 
 def check(root: Path, work: Path, promtool: str | None, report: Report) -> None:
     folder = root / "deploy/kubernetes/components/monitoring"
@@ -19,6 +35,8 @@ def check(root: Path, work: Path, promtool: str | None, report: Report) -> None:
     queries = [
         target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])
     ]
+    rows = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    check_names(root, queries + rows, report)
     ids = [panel["id"] for panel in dashboard["panels"]]
     report.require(len(ids) == len(set(ids)), "dashboard.json", "has two panels with the same id")
     if promtool is None:
