@@ -72,11 +72,14 @@ end() {
     local name=$1 signal=$2 seconds=$3 pid waited=0
     is_running "$name" || return 0
     pid=$(cat "$dir/$name/pid")
-    kill -s "$signal" "$pid" 2>/dev/null || true
+    # A process that is killed can tell its children nothing, so they are killed with it.
+    if [ "$signal" = KILL ]; then pid=-$pid; fi
+    kill -s "$signal" -- "$pid" 2>/dev/null || true
+    pid=${pid#-}
     while is_running "$name"; do
         if [ "$waited" -ge $((seconds * 20)) ]; then
             say "$name did not stop in ${seconds} s and is killed" >&2
-            kill -s KILL -- "-$pid" 2>/dev/null || kill -s KILL "$pid" 2>/dev/null || true
+            kill -s KILL -- "-$pid" 2>/dev/null || true
             sleep 0.2
             break
         fi

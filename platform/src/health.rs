@@ -46,8 +46,10 @@ impl Health {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let before = parts.insert(name.to_owned(), part);
-        if before.is_some_and(|before| before.up != part.up) {
-            tracing::warn!(part = name, up = part.up, "health changed");
+        match (before.map(|before| before.up), part.up) {
+            (Some(true), false) => tracing::warn!(part = name, "went down"),
+            (Some(false), true) => tracing::info!(part = name, "came up"),
+            _ => {}
         }
     }
 
