@@ -60,9 +60,12 @@ pub struct SendingConfig {
     pub concurrency: u32,
     /// Longest wait for a provider's answer, in milliseconds.
     pub call_timeout_ms: u64,
-    /// How long a claimed message is left to its sender, in milliseconds, before the provider is asked what became of it.
-    /// At least twice `call_timeout_ms`.
+    /// How long a claimed message is left to its sender, in milliseconds. Every call to the provider ends within it. At
+    /// least twice `call_timeout_ms`.
     pub lease_ms: u64,
+    /// How long after the end of a lease the provider is asked, in milliseconds, what became of the message. More than the
+    /// clocks of two replicas may differ by.
+    pub grace_ms: u64,
     /// How long a message may take to its final state, in seconds, before it is called `UNKNOWN`.
     pub deadline_s: u64,
     /// First pause before the provider is asked for a message's state, in milliseconds. Each further one is half as long again.
@@ -73,7 +76,8 @@ pub struct SendingConfig {
     pub poll_tick_ms: u64,
     /// Most messages asked for in one transaction.
     pub poll_batch_size: u32,
-    /// Longest sleep of a worker, in milliseconds: the net under the wake-ups.
+    /// Longest sleep of a worker, in milliseconds: the net under the wake-ups. On PostgreSQL at most a second, since other
+    /// replicas wake nobody here.
     pub idle_ms: u64,
 }
 
@@ -83,7 +87,8 @@ impl Default for SendingConfig {
             batch_size: 200,
             concurrency: 4,
             call_timeout_ms: 10_000,
-            lease_ms: 60_000,
+            lease_ms: 20_000,
+            grace_ms: 10_000,
             deadline_s: 72 * 3600,
             first_poll_ms: 500,
             longest_poll_ms: 300_000,
@@ -103,6 +108,10 @@ impl SendingConfig {
         Duration::from_millis(self.lease_ms)
     }
 
+    pub(crate) fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace_ms)
+    }
+
     pub(crate) fn deadline(&self) -> Duration {
         Duration::from_secs(self.deadline_s)
     }
@@ -116,7 +125,8 @@ impl SendingConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SimulatorConfig {
-    /// File that keeps every message given to it, one JSON object a line.
+    /// File that keeps every message given to it, one JSON object a line. Replicas on one machine may share it; on a network
+    /// share they may not.
     pub journal: PathBuf,
     /// Shortest time from taking a message to its final state, in milliseconds.
     pub delay_min_ms: u64,
@@ -206,6 +216,11 @@ impl Validate for SchedulerConfig {
             s.lease_ms >= s.call_timeout_ms.saturating_mul(2) && s.lease_ms <= 86_400_000,
             "sending.lease_ms",
             "must be at least twice call_timeout_ms and at most a day",
+        );
+        check(
+            (100..=3_600_000).contains(&s.grace_ms),
+            "sending.grace_ms",
+            "must be between 100 and 3600000",
         );
         check(
             (1..=365 * 86_400).contains(&s.deadline_s),
@@ -311,6 +326,7 @@ mod tests {
         config.default_region = "India".to_owned();
         config.default_provider = "pigeon".to_owned();
         config.sending.lease_ms = 1;
+        config.sending.grace_ms = 0;
         config.simulator.lost = f64::NAN;
         config.simulator.expired = 0.99;
         let keys = keys_of(&config);
@@ -318,6 +334,7 @@ mod tests {
             "default_region",
             "default_provider",
             "sending.lease_ms",
+            "sending.grace_ms",
             "simulator.lost",
         ] {
             assert!(keys.iter().any(|k| k == key), "{key} in {keys:?}");

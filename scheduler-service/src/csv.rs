@@ -22,6 +22,9 @@ pub(crate) enum CsvError {
     /// More columns than any list of recipients has.
     #[error("the row that begins in line {0} has more than 256 columns")]
     TooManyColumns(u64),
+    /// Usually a file of another encoding.
+    #[error("line {0} has a NUL byte; save the file as UTF-8")]
+    NulByte(u64),
 }
 
 /// A push parser: bytes in, cells of the recipients' column out.
@@ -62,12 +65,16 @@ impl RecipientsCsv {
     /// Takes the next bytes and hands out the line and content of each cell that they complete.
     ///
     /// # Errors
-    /// When a row breaks a bound; the parser is of no use after that.
+    /// When a row breaks a bound or has a NUL byte; the parser is of no use after that.
     pub(crate) fn push(
         &mut self,
         bytes: &[u8],
         each: &mut dyn FnMut(u64, &str),
     ) -> Result<(), CsvError> {
+        if let Some(nul) = bytes.iter().position(|byte| *byte == 0) {
+            self.push(&bytes[..nul], each)?;
+            return Err(CsvError::NulByte(self.line + line_ends(&self.head)));
+        }
         if self.reader.is_some() {
             return self.feed(bytes, each);
         }
@@ -116,7 +123,7 @@ impl RecipientsCsv {
                 self.row_line = Some(self.line);
             }
             let taken = self.step(bytes, each)?;
-            self.line += bytes[..taken].iter().filter(|b| **b == b'\n').count() as u64;
+            self.line += line_ends(&bytes[..taken]);
             bytes = &bytes[taken..];
         }
         Ok(())
@@ -181,6 +188,10 @@ impl RecipientsCsv {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.row[start..self.ends[index]]
     }
+}
+
+fn line_ends(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 /// The first row up to its end, or as much of it as is looked at; `None` while more has to come.
@@ -287,9 +298,16 @@ mod tests {
     }
 
     #[test]
-    fn other_encodings_do_no_harm() {
-        let read = cells_in(&[b"\xff\xfe+\x001\x00\n\x00"]).unwrap();
-        assert!(!read.is_empty());
+    fn other_encodings_are_refused_by_their_nul_bytes() {
+        assert_eq!(
+            cells_in(&[b"\xff\xfe+\x001\x00\n\x00"]),
+            Err(CsvError::NulByte(1))
+        );
+        assert_eq!(
+            cells_in(&[b"to\n+1\n\n+", b"2", b"\0"]),
+            Err(CsvError::NulByte(4))
+        );
+        assert!(!cells_in(&[b"caf\xe9\n+1"]).unwrap().is_empty());
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! The background tasks. Each sleeps until something is due or it is woken; there is no polling of the database.
+//! The background tasks. Each sleeps until something is due or it is woken. What other replicas commit wakes nobody here, so
+//! on PostgreSQL each looks once a second too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,19 +7,24 @@ use std::time::Duration;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use platform::{Error, Tasks};
+use sea_orm::DbBackend;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::{
-    Batch, Outcome, Sms, Verdict, claim_messages, follow_messages, record_outcomes, sweep_uploads,
-    take_over,
+    Batch, Lease, Outcome, Parcel, Sms, Verdict, claim_messages, follow_messages, hold,
+    record_outcomes, sweep_uploads, take_over,
 };
 use crate::domain::MessageState;
-use crate::providers::{Submission, Submitted};
+use crate::providers::{SmsProvider, Submission, Submitted};
 use crate::storage;
 
 /// Pause after a failure of the database.
 const FAILURE_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+/// Longest sleep beside other replicas.
+const REPLICA_LOOK: SignedDuration = SignedDuration::from_secs(1);
+/// Pause while other replicas have locked all that is due.
+const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 /// How often the sweeper looks for uploads that were left behind.
 const SWEEP_EVERY: SignedDuration = SignedDuration::from_mins(5);
 /// Times that an answer of a provider is tried to be recorded before it is left to a later look-up.
@@ -64,10 +70,7 @@ async fn dispatch(sms: &Sms, tasks: &Tasks) {
                 });
                 continue;
             }
-            Ok(None) => earlier(
-                sms.work.now() + sms.config.sending.idle(),
-                next_claim(sms).await,
-            ),
+            Ok(None) => earlier(sms.work.now() + idle(sms), next_claim(sms).await),
             Err(error) => {
                 tracing::warn!(%error, "messages could not be claimed");
                 sms.work.now() + FAILURE_PAUSE
@@ -89,7 +92,6 @@ async fn send(sms: &Sms, batch: Batch) {
     let Some(provider) = sms.providers.get(&batch.provider) else {
         return;
     };
-    let timeout = sms.config.sending.call_timeout();
     for parcels in batch
         .parcels
         .chunks(provider.capabilities().max_submit.max(1))
@@ -97,43 +99,47 @@ async fn send(sms: &Sms, batch: Batch) {
         let carried = parcels.iter().map(|parcel| parcel.submission.reference);
         // Until the answer is recorded, or the call is given up.
         let _flight = sms.in_flight.enter(carried.collect());
-        // After a long sleep of this process others may have taken the messages for lost: then hands off.
-        if sms.work.now() + timeout > batch.leased_until {
-            tracing::warn!(
-                provider = batch.provider,
-                "a lease became too short to send under"
-            );
-            return;
-        }
-        let submissions: Vec<Submission> = parcels
-            .iter()
-            .map(|parcel| parcel.submission.clone())
-            .collect();
-        let answers = match tokio::time::timeout(timeout, provider.submit(&submissions)).await {
-            Ok(answers) => answers,
-            Err(_) => {
-                tracing::warn!(
-                    provider = batch.provider,
-                    messages = submissions.len(),
-                    "a provider did not answer; it will be asked what it has"
-                );
+        let (lease, parcels) = match hold(sms, batch.lease, parcels).await {
+            Ok(held) => held,
+            Err(error) => {
+                tracing::warn!(%error, "a lease could not be renewed; the provider will be asked");
                 continue;
             }
         };
-        let outcomes: Vec<Outcome> = parcels
-            .iter()
-            .zip(answers)
-            .filter_map(|(parcel, answer)| {
-                Some(Outcome {
-                    id: parcel.submission.reference,
-                    set_id: parcel.set_id,
-                    attempt: parcel.attempt,
-                    verdict: verdict(answer)?,
-                })
-            })
-            .collect();
-        record(sms, outcomes).await;
+        if !parcels.is_empty() {
+            submit(sms, provider, lease, parcels).await;
+        }
     }
+}
+
+async fn submit(sms: &Sms, provider: &Arc<dyn SmsProvider>, lease: Lease, parcels: Vec<Parcel>) {
+    let submissions: Vec<Submission> = parcels
+        .iter()
+        .map(|parcel| parcel.submission.clone())
+        .collect();
+    let (clock, timeout) = (sms.work.clock(), sms.config.sending.call_timeout());
+    let call = provider.submit(&submissions);
+    let Some(answers) = lease.carry(clock, timeout, call).await else {
+        tracing::warn!(
+            provider = provider.name(),
+            messages = submissions.len(),
+            "a provider did not answer in time; it will be asked what it has"
+        );
+        return;
+    };
+    let outcomes: Vec<Outcome> = parcels
+        .iter()
+        .zip(answers)
+        .filter_map(|(parcel, answer)| {
+            Some(Outcome {
+                id: parcel.submission.reference,
+                set_id: parcel.set_id,
+                attempt: parcel.attempt,
+                verdict: verdict(answer)?,
+            })
+        })
+        .collect();
+    record(sms, outcomes).await;
 }
 
 fn verdict(answer: Submitted) -> Option<Verdict> {
@@ -175,7 +181,11 @@ async fn track(sms: &Sms, token: &CancellationToken) {
         let wait_until = match follow_messages(sms).await {
             Ok(0) => {
                 let next = storage::messages::next_due(sms.work.db().reader()).await;
-                earlier(sms.work.now() + sms.config.sending.idle(), next)
+                let now = sms.work.now();
+                if matches!(next, Ok(Some(at)) if at <= now) {
+                    tokio::time::sleep(LOCKED_PAUSE).await;
+                }
+                earlier(now + idle(sms), next)
             }
             Ok(_) => continue,
             Err(error) => {
@@ -205,6 +215,15 @@ async fn sweep(sms: &Sms, token: &CancellationToken) {
             () = token.cancelled() => {}
             () = wake(sms, &sms.wakes.sweep, wait_until) => {}
         }
+    }
+}
+
+/// Longest sleep of a worker that nobody wakes.
+fn idle(sms: &Sms) -> SignedDuration {
+    let idle = SignedDuration::try_from(sms.config.sending.idle()).unwrap_or(REPLICA_LOOK);
+    match sms.work.db().backend() {
+        DbBackend::Sqlite => idle,
+        _ => idle.min(REPLICA_LOOK),
     }
 }
 

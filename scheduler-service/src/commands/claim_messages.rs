@@ -3,19 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use platform::Error;
 use platform::work::UnitOfWork;
 use sea_orm::DbBackend;
 use uuid::Uuid;
 
-use super::{MAX_ROWS, Sms, save_and_settle, signed};
+use super::{Lease, MAX_ROWS, MAX_SCHEDULES, Sms, save_and_settle, signed};
 use crate::domain::{MessageState, Schedule, Status};
 use crate::providers::Submission;
 use crate::storage::{self, messages::Terms};
 
-/// Most schedules served in one transaction.
-const MAX_SCHEDULES: u64 = 64;
 /// When a schedule is looked at again whose provider is not configured any more.
 const MISSING_PROVIDER_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -31,8 +29,7 @@ pub(crate) struct Parcel {
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
     pub(crate) provider: String,
-    /// From then on others may ask the provider what became of them.
-    pub(crate) leased_until: Timestamp,
+    pub(crate) lease: Lease,
     pub(crate) parcels: Vec<Parcel>,
 }
 
@@ -41,20 +38,26 @@ pub(crate) struct Batch {
 pub(crate) async fn claim_messages(sms: &Sms) -> Result<Option<Vec<Batch>>, Error> {
     // A look at what is committed costs no write lock.
     let db = sms.work.db();
-    let due = storage::schedules::due(db.reader(), sms.work.now(), MAX_SCHEDULES).await?;
-    if due.is_empty() {
+    let first = storage::schedules::first_due(db.reader(), sms.work.now()).await?;
+    let Some(first) = first else {
         return Ok(None);
-    }
+    };
     let mut unit = sms.work.begin().await?;
+    let most = MAX_SCHEDULES as u64;
+    let mut schedules = storage::schedules::lock_due(unit.tx(), unit.now(), most).await?;
+    if schedules.is_empty() {
+        // Other replicas serve all that is due. To wait for one of them is better than to ask again and again.
+        schedules = storage::schedules::lock(unit.tx(), first).await?;
+    }
+    // The wait may have been long.
+    let lease = Lease::begin(sms.work.clock(), &sms.config.sending);
     let terms = Terms {
-        now: unit.now(),
-        lease: sms.config.sending.lease(),
+        now: lease.at(),
+        asked_from: lease.asked_from(),
+        pause: sms.config.sending.lease(),
         deadline: sms.config.sending.deadline(),
     };
-    let mut schedules = storage::schedules::lock(unit.tx(), &due).await?;
-    // Another replica may have been here in between.
     schedules.retain(|schedule| schedule.claim_at.is_some_and(|at| at <= terms.now));
-    schedules.sort_by_key(|schedule| schedule.claim_at);
     let mut batches: BTreeMap<String, Vec<Parcel>> = BTreeMap::new();
     let mut room = u64::from(sms.config.sending.batch_size);
     let mut rows = MAX_ROWS as u64;
@@ -86,17 +89,40 @@ pub(crate) async fn claim_messages(sms: &Sms) -> Result<Option<Vec<Batch>>, Erro
         }
     }
     unit.commit().await?;
-    let leased_until = terms.now + terms.lease;
     let batches = batches
         .into_iter()
         .filter(|(_, parcels)| !parcels.is_empty())
         .map(|(provider, parcels)| Batch {
             provider,
-            leased_until,
+            lease,
             parcels,
         })
         .collect();
     Ok(Some(batches))
+}
+
+/// Makes sure, right before they are handed over, that messages of a batch are still this replica's; gives those that are,
+/// and their lease.
+pub(crate) async fn hold(
+    sms: &Sms,
+    lease: Lease,
+    parcels: &[Parcel],
+) -> Result<(Lease, Vec<Parcel>), Error> {
+    if lease.is_young(sms.work.now()) {
+        return Ok((lease, parcels.to_vec()));
+    }
+    let unit = sms.work.begin().await?;
+    let renewed = Lease::begin(sms.work.clock(), &sms.config.sending);
+    let ids: Vec<Uuid> = parcels
+        .iter()
+        .map(|parcel| parcel.submission.reference)
+        .collect();
+    let (from, to) = (lease.asked_from(), renewed.asked_from());
+    let held = storage::messages::renew(unit.tx(), &ids, from, to).await?;
+    unit.commit().await?;
+    let mut parcels = parcels.to_vec();
+    parcels.retain(|parcel| held.contains(&parcel.submission.reference));
+    Ok((renewed, parcels))
 }
 
 async fn claim_share(

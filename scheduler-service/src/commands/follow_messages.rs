@@ -16,6 +16,9 @@ use crate::domain::MessageState;
 use crate::providers::{LookedUp, Queried, SmsProvider};
 use crate::storage::{self, messages::Due};
 
+/// Why a message ends as `UNKNOWN`.
+const NO_FINAL_STATE: &str = "no final state until the deadline";
+
 /// Asks for the messages that are due, a bounded number. Tells how many that were.
 pub(crate) async fn follow_messages(sms: &Sms) -> Result<usize, Error> {
     let reader = sms.work.db().reader();
@@ -70,11 +73,13 @@ async fn ask(sms: &Sms, name: &str, messages: Vec<Due>, now: Timestamp) -> Vec<O
         .into_iter()
         .partition(|message| message.state == MessageState::Sending);
     let mut outcomes = Vec::new();
+    let dedupes = provider.is_some_and(|p| p.capabilities().dedupes_by_reference);
     let most = provider.map_or(usize::MAX, |p| p.capabilities().max_query.max(1));
     for chunk in cut_off.chunks(most) {
         let answers = look_up(provider, chunk, timeout).await;
         outcomes.extend(chunk.iter().zip(answers).filter_map(|(message, answer)| {
-            verdict_on_cut_off(message, answer, now).map(|verdict| outcome(message, verdict))
+            verdict_on_cut_off(message, answer, dedupes, now)
+                .map(|verdict| outcome(message, verdict))
         }));
     }
     for chunk in sent.chunks(most) {
@@ -144,7 +149,12 @@ async fn query(
     answers
 }
 
-fn verdict_on_cut_off(message: &Due, answer: LookedUp, now: Timestamp) -> Option<Verdict> {
+fn verdict_on_cut_off(
+    message: &Due,
+    answer: LookedUp,
+    dedupes: bool,
+    now: Timestamp,
+) -> Option<Verdict> {
     let late = is_late(message, now);
     match answer {
         LookedUp::Known {
@@ -152,12 +162,17 @@ fn verdict_on_cut_off(message: &Due, answer: LookedUp, now: Timestamp) -> Option
         } => Some(Verdict::Taken {
             provider_message_id,
         }),
-        LookedUp::Unknown if late => Some(Verdict::Became {
+        LookedUp::Unknown if late => Some(Verdict::LeftOver {
             state: MessageState::Expired,
             error: "could not be handed to the provider in time".to_owned(),
         }),
         LookedUp::Unknown => Some(Verdict::NeverTaken),
-        LookedUp::CannotTell => late.then(unknown),
+        LookedUp::CannotTell if late => Some(Verdict::LeftOver {
+            state: MessageState::Unknown,
+            error: NO_FINAL_STATE.to_owned(),
+        }),
+        // Should it have the message, it will not take it a second time.
+        LookedUp::CannotTell => dedupes.then_some(Verdict::NeverTaken),
     }
 }
 
@@ -166,7 +181,10 @@ fn verdict_on_sent(message: &Due, answer: Queried, now: Timestamp) -> Option<Ver
         Queried::Became { state, error } if state.is_final() => {
             Some(Verdict::Became { state, error })
         }
-        _ if is_late(message, now) => Some(unknown()),
+        _ if is_late(message, now) => Some(Verdict::Became {
+            state: MessageState::Unknown,
+            error: NO_FINAL_STATE.to_owned(),
+        }),
         Queried::Became { state, error } if state != message.state => {
             Some(Verdict::Became { state, error })
         }
@@ -176,11 +194,4 @@ fn verdict_on_sent(message: &Due, answer: Queried, now: Timestamp) -> Option<Ver
 
 fn is_late(message: &Due, now: Timestamp) -> bool {
     message.deadline_at.is_some_and(|deadline| deadline <= now)
-}
-
-fn unknown() -> Verdict {
-    Verdict::Became {
-        state: MessageState::Unknown,
-        error: "no final state until the deadline".to_owned(),
-    }
 }

@@ -1,8 +1,7 @@
 //! Messages that this process is handing to a provider right now.
 //!
-//! A lease ends by the clock on the wall, a call by that of the process, which stands still while a machine sleeps. So a
-//! lease may end under a call that has not been given up yet. Whoever asks the provider about such a message hears that it
-//! never had it, and a moment later it does. While a message is in flight, nobody of this process asks.
+//! [`super::lease`] keeps a call and a question about its messages apart by time, among all replicas. Within one process that
+//! can be had for certain, however its clocks go: while a message is in flight, nobody of this process asks for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -5,6 +5,7 @@ mod claim_messages;
 mod create_sms_schedule;
 mod follow_messages;
 mod in_flight;
+mod lease;
 mod record_outcomes;
 mod staging;
 mod sweep_uploads;
@@ -19,10 +20,11 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub(crate) use cancel_sms_schedule::cancel_sms_schedule;
-pub(crate) use claim_messages::{Batch, claim_messages, take_over};
+pub(crate) use claim_messages::{Batch, Parcel, claim_messages, hold, take_over};
 pub(crate) use create_sms_schedule::{CreateSmsSchedule, MAX_RECIPIENTS, create_sms_schedule};
 pub(crate) use follow_messages::follow_messages;
 pub(crate) use in_flight::InFlight;
+pub(crate) use lease::Lease;
 pub(crate) use record_outcomes::{Outcome, Verdict, record_outcomes};
 pub(crate) use sweep_uploads::sweep_uploads;
 pub(crate) use upload_sms_recipients::{Piece, upload_sms_recipients};
@@ -34,6 +36,9 @@ use crate::{events, storage};
 
 /// Most rows of messages written in one transaction, so that nobody waits long for the one writer of SQLite.
 const MAX_ROWS: usize = 1000;
+
+/// Most schedules that one transaction locks, so that nobody waits long for one of them.
+const MAX_SCHEDULES: usize = 64;
 
 /// Wakes the workers. A wake-up before the wait is not lost.
 #[derive(Debug, Default)]

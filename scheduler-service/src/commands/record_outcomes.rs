@@ -7,12 +7,14 @@ use jiff::Timestamp;
 use platform::{Error, time};
 use uuid::Uuid;
 
-use super::{Sms, save_and_settle};
+use super::{MAX_SCHEDULES, Sms, save_and_settle};
 use crate::domain::{MessageState, Schedule, Status};
 use crate::storage::{self, messages::Position};
 
 /// Most characters that are kept of a provider's words.
 const MAX_ERROR_CHARS: usize = 200;
+/// Most bytes of a provider's id of a message.
+const MAX_ID_BYTES: usize = 512;
 
 /// What a provider's word means for a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +31,14 @@ pub(crate) enum Verdict {
         /// The provider's words; empty when none.
         error: String,
     },
-    /// The provider certainly never had it: it may be sent again.
+    /// It ends in this state because its handing over was cut off and nothing came of it.
+    LeftOver {
+        /// A final one.
+        state: MessageState,
+        /// Why.
+        error: String,
+    },
+    /// The provider certainly never had it, or will not take it twice: it may be sent again.
     NeverTaken,
 }
 
@@ -43,11 +52,24 @@ pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
 }
 
-/// Records outcomes. What does not fit the state that a message has come to in the meantime changes nothing.
-pub(crate) async fn record_outcomes(sms: &Sms, outcomes: Vec<Outcome>) -> Result<(), Error> {
-    if outcomes.is_empty() {
-        return Ok(());
+/// Records outcomes. What does not fit the state that a message has come to in the meantime changes nothing. Of many
+/// schedules, a bounded number in each transaction.
+pub(crate) async fn record_outcomes(sms: &Sms, mut outcomes: Vec<Outcome>) -> Result<(), Error> {
+    outcomes.sort_by_key(|outcome| outcome.set_id);
+    while !outcomes.is_empty() {
+        let mut sets = 1;
+        let end = (1..outcomes.len()).find(|&at| {
+            sets += usize::from(outcomes[at].set_id != outcomes[at - 1].set_id);
+            sets > MAX_SCHEDULES
+        });
+        let rest = outcomes.split_off(end.unwrap_or(outcomes.len()));
+        record_some(sms, outcomes).await?;
+        outcomes = rest;
     }
+    Ok(())
+}
+
+async fn record_some(sms: &Sms, outcomes: Vec<Outcome>) -> Result<(), Error> {
     let mut unit = sms.work.begin().await?;
     let now = unit.now();
     let mut sets: Vec<Uuid> = outcomes.iter().map(|outcome| outcome.set_id).collect();
@@ -93,6 +115,19 @@ pub(crate) async fn record_outcomes(sms: &Sms, outcomes: Vec<Outcome>) -> Result
     unit.commit().await
 }
 
+/// A provider's id as it is kept. One that is none is not: the provider cannot be asked for the message then, which ends as
+/// `UNKNOWN` at its deadline, and is not sent again.
+fn kept_id(id: String) -> String {
+    if id.len() <= MAX_ID_BYTES && !id.chars().any(char::is_control) {
+        return id;
+    }
+    tracing::error!(
+        bytes = id.len(),
+        "a provider's id of a message cannot be kept"
+    );
+    String::new()
+}
+
 /// The first multiple of `tick_ms` that is not before `at`.
 pub(super) fn next_tick(at: Timestamp, tick_ms: u64) -> Timestamp {
     let tick = i64::try_from(tick_ms)
@@ -122,10 +157,12 @@ impl Changes {
         let to = match &outcome.verdict {
             // A fact, whichever attempt it is about.
             Verdict::Taken { .. } => MessageState::Sent,
-            // Of an attempt that was given up, a refusal says nothing about the next one.
-            Verdict::Became { .. } | Verdict::NeverTaken if sending && !same_attempt => return,
+            // Of an attempt that was given up, another word says nothing about the next one.
+            _ if !same_attempt => return,
             Verdict::Became { state, .. } => *state,
-            Verdict::NeverTaken if !sending => return,
+            // Whoever handed it over has told in the meantime.
+            Verdict::LeftOver { .. } | Verdict::NeverTaken if !sending => return,
+            Verdict::LeftOver { state, .. } => *state,
             Verdict::NeverTaken if status == Status::Cancelled => MessageState::Cancelled,
             Verdict::NeverTaken => MessageState::Queued,
         };
@@ -140,9 +177,9 @@ impl Changes {
             Verdict::Taken {
                 provider_message_id,
             } => {
-                self.sent.push((position.id, provider_message_id));
+                self.sent.push((position.id, kept_id(provider_message_id)));
             }
-            Verdict::Became { error, .. } => {
+            Verdict::Became { error, .. } | Verdict::LeftOver { error, .. } => {
                 let error = error
                     .chars()
                     .filter(|c| !c.is_control())
@@ -233,6 +270,27 @@ mod tests {
             Some(S::Cancelled)
         );
         assert_eq!(added(S::Sent, (1, 1), never, Status::Running), None);
+    }
+
+    #[test]
+    fn what_was_left_over_ends_only_in_the_hands_of_that_attempt() {
+        use MessageState as S;
+        let over = || Verdict::LeftOver {
+            state: S::Expired,
+            error: String::new(),
+        };
+        let running = Status::Running;
+        assert_eq!(added(S::Sending, (1, 1), over(), running), Some(S::Expired));
+        assert_eq!(added(S::Sending, (2, 1), over(), running), None);
+        assert_eq!(added(S::Sent, (1, 1), over(), running), None);
+        assert_eq!(added(S::Sent, (2, 1), refused(), running), None);
+    }
+
+    #[test]
+    fn ids_that_no_database_takes_are_not_kept() {
+        assert_eq!(kept_id("a-1".to_owned()), "a-1");
+        assert_eq!(kept_id("a\0b".to_owned()), "");
+        assert_eq!(kept_id("x".repeat(513)), "");
     }
 
     #[test]

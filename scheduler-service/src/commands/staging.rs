@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use platform::work::UnitOfWork;
 use platform::{Error, id};
+use sea_orm::DbBackend;
 use uuid::Uuid;
 
 use super::{MAX_ROWS, Sms};
@@ -15,8 +16,13 @@ use crate::{error, storage};
 
 /// Fewest rows of one transaction, however slow the disk.
 const MIN_ROWS: usize = 50;
-/// A transaction that holds the one writer for longer than this makes the next ones smaller.
+/// A transaction that holds the one writer of SQLite for longer than this makes the next ones smaller.
 const LONGEST_COMMIT: Duration = Duration::from_millis(50);
+
+/// Whether a transaction that writes keeps all others from writing.
+fn alone(sms: &Sms) -> bool {
+    sms.work.db().backend() == DbBackend::Sqlite
+}
 
 /// A set that is being filled.
 pub(super) struct Staging<'a> {
@@ -34,7 +40,7 @@ impl<'a> Staging<'a> {
         Ok(Self {
             sms,
             set_id,
-            rows: MAX_ROWS / 4,
+            rows: if alone(sms) { MAX_ROWS / 4 } else { MAX_ROWS },
         })
     }
 
@@ -62,7 +68,9 @@ impl<'a> Staging<'a> {
             storage::messages::insert_new(unit.tx(), self.set_id, phones, unit.now()).await?;
         unit.commit().await?;
         let took = begun.elapsed();
-        if took > LONGEST_COMMIT {
+        if !alone(self.sms) {
+            // Nobody waits for these rows.
+        } else if took > LONGEST_COMMIT {
             self.rows = (self.rows / 2).max(MIN_ROWS);
         } else if took < LONGEST_COMMIT / 2 {
             self.rows = (self.rows * 2).min(MAX_ROWS);

@@ -96,7 +96,7 @@ impl Numbering {
         // recipients with names in it must not become calls to strangers.
         if written
             .chars()
-            .any(|c| c.is_alphabetic() || matches!(c, ';' | ',' | '#' | '*'))
+            .any(|c| c.is_alphabetic() || matches!(c, ';' | ',' | '#' | '*' | '\0'))
         {
             return Err(Reject::NotANumber);
         }
@@ -158,6 +158,8 @@ mod tests {
             ("hello", Reject::NotANumber),
             ("1-800-FLOWERS", Reject::NotANumber),
             ("+27821234567;Thandi", Reject::NotANumber),
+            ("+2782123\u{0}4567", Reject::NotANumber),
+            ("+27821234567\u{0}", Reject::NotANumber),
             ("+", Reject::NotANumber),
             ("12", Reject::InvalidNumber),
             ("+91 98765 4321", Reject::InvalidNumber),

@@ -71,6 +71,15 @@ where
         distinct.len() == ids.len(),
         "ids are distinct and not empty",
     );
+    if provider.capabilities().dedupes_by_reference {
+        let again = provider.submit(&batch).await.into_iter();
+        promise(
+            again.eq(ids.iter().map(|id| Submitted::Accepted {
+                provider_message_id: id.clone(),
+            })),
+            "what it has it does not take again, and answers with the first id",
+        );
+    }
     if provider.capabilities().finds_by_reference {
         let references: Vec<Uuid> = batch.iter().rev().map(|s| s.reference).collect();
         let expected: Vec<LookedUp> = ids

@@ -77,15 +77,20 @@ pub struct Capabilities {
     pub max_submit: usize,
     /// Most ids of one [`SmsProvider::query`] and references of one [`SmsProvider::lookup`].
     pub max_query: usize,
-    /// Whether it finds messages by our reference. If not, a message whose submission was cut off is never sent
-    /// again and ends as `UNKNOWN`.
+    /// Whether it finds messages by our reference. If neither this nor `dedupes_by_reference`, a message whose submission
+    /// was cut off is never sent again and ends as `UNKNOWN`.
     pub finds_by_reference: bool,
+    /// Whether it takes a reference once, however often it is submitted and by whomever, and answers each time with the
+    /// id of the first. What was cut off is then submitted again where it cannot be looked up, and nothing that arrives
+    /// late can be sent twice.
+    pub dedupes_by_reference: bool,
 }
 
 /// Somebody who sends texts.
 ///
 /// Answers stand in the order of what was asked, one for each; a missing one counts as "cannot tell". Calls are given up
-/// after a time, so an implementation must bear being dropped. `contract::broken_promises` checks the rest.
+/// after a time, so an implementation must bear being dropped, and should send nothing more once it is.
+/// `contract::broken_promises` checks the rest.
 #[async_trait]
 pub trait SmsProvider: Send + Sync + 'static {
     /// The name that schedules call it by.

@@ -4,17 +4,23 @@
 //! configuration and the time; the number draws the fate, so that a test can foretell it. Each call to
 //! [`SmsProvider::submit`] leaves its line, also for a reference that was given before: a double send is there to see.
 //!
-//! An index of the journal by reference stands in memory, about 60 bytes a message, so that a look-up reads no file.
+//! An index of the journal by reference stands in memory, about 60 bytes a message, so that a look-up reads of the file only
+//! what came since the last one. All replicas on one machine may keep one journal; each knows what the others were given.
+//! Replicas on several machines have no file in common: what one was given, another does not know, and once the first
+//! has died it hears "never had it" and plays the message a second time. Nobody gets a text of a simulator, so nothing is
+//! lost by it; but where the journal is to prove that each message was sent once, run the replicas on one machine.
 
 use std::collections::HashMap;
+use std::io::{Error, ErrorKind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use platform::{SharedClock, time};
 use sha2::{Digest, Sha256};
-use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::journal::{self, Journal, SubmitRecord};
@@ -78,14 +84,15 @@ fn fate_of(config: &SimulatorConfig, draw: u128) -> Fate {
 pub struct Simulator {
     config: SimulatorConfig,
     clock: SharedClock,
-    memory: Mutex<Memory>,
+    memory: Arc<Mutex<Memory>>,
 }
 
 /// The journal and what stands in it.
 struct Memory {
+    config: SimulatorConfig,
     journal: Journal,
-    /// By reference, the first line of it. `None` when a write was cut off: then only the file can tell.
-    index: Option<HashMap<Uuid, Taken>>,
+    /// By reference, the first line of it.
+    index: HashMap<Uuid, Taken>,
 }
 
 /// What the id of a message is made of.
@@ -96,37 +103,96 @@ struct Taken {
     draw: u128,
 }
 
+impl Memory {
+    /// Writes records to the disk.
+    fn remember(&mut self, records: &[SubmitRecord]) -> std::io::Result<()> {
+        if self.journal.append(records)? {
+            for record in records {
+                note(&mut self.index, &self.config, record);
+            }
+        } else if let Err(error) = self.catch_up() {
+            // The next look-up tries again, and says that it cannot tell until it succeeds.
+            tracing::warn!(%error, "the simulator's journal cannot be read");
+        }
+        Ok(())
+    }
+
+    /// Reads what was written since the last time, by whomever.
+    fn catch_up(&mut self) -> std::io::Result<()> {
+        let Self {
+            config,
+            journal,
+            index,
+        } = self;
+        journal.catch_up(|record| note(index, config, &record))
+    }
+}
+
+fn note(index: &mut HashMap<Uuid, Taken>, config: &SimulatorConfig, record: &SubmitRecord) {
+    index
+        .entry(record.reference)
+        .or_insert_with(|| taken(config, record));
+}
+
+fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs what reads or writes files where that is allowed to block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(Error::other)?
+}
+
+/// Notes that a call was given up, so that what it has not begun to write stays unwritten.
+struct GivenUp(Arc<AtomicBool>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 impl Simulator {
     /// Opens the journal and carries on where it ends.
     ///
     /// # Errors
-    /// When the journal cannot be opened for writing.
+    /// When the journal cannot be opened for reading and writing.
     pub async fn open(config: SimulatorConfig, clock: SharedClock) -> std::io::Result<Self> {
-        let journal = Journal::open(&config.journal).await?;
-        let index = Some(index_of(&config, &journal).await?);
+        let settings = config.clone();
+        let memory = blocking(move || {
+            let mut memory = Memory {
+                journal: Journal::open(&settings.journal)?,
+                config: settings,
+                index: HashMap::new(),
+            };
+            memory.catch_up()?;
+            Ok(memory)
+        })
+        .await?;
         Ok(Self {
             config,
             clock,
-            memory: Mutex::new(Memory { journal, index }),
+            memory: Arc::new(Mutex::new(memory)),
         })
     }
 
-    /// Writes records to the disk and to the index.
-    async fn remember(&self, records: &[SubmitRecord]) -> std::io::Result<()> {
-        let mut memory = self.memory.lock().await;
-        // Put back when the write is known to be whole. If it fails, or this future is dropped in between, nobody knows
-        // what stands in the file.
-        let index = memory.index.take();
-        memory.journal.append(records).await?;
-        memory.index = index.map(|mut index| {
-            for record in records {
-                index
-                    .entry(record.reference)
-                    .or_insert_with(|| taken(&self.config, record));
+    /// Writes records to the disk, unless this future is dropped before.
+    async fn remember(&self, records: Vec<SubmitRecord>) -> std::io::Result<()> {
+        let given_up = GivenUp(Arc::default());
+        let (memory, stopped) = (Arc::clone(&self.memory), Arc::clone(&given_up.0));
+        blocking(move || {
+            let mut memory = lock(&memory);
+            // Whoever looks up after the call was given up waits for the lock, and finds all of it or, for ever, nothing.
+            if stopped.load(Ordering::SeqCst) {
+                return Err(ErrorKind::Interrupted.into());
             }
-            index
-        });
-        Ok(())
+            memory.remember(&records)
+        })
+        .await
     }
 
     async fn respond(&self) {
@@ -171,26 +237,6 @@ fn taken(config: &SimulatorConfig, record: &SubmitRecord) -> Taken {
     }
 }
 
-/// Reads the index from the file.
-async fn index_of(
-    config: &SimulatorConfig,
-    journal: &Journal,
-) -> std::io::Result<HashMap<Uuid, Taken>> {
-    let path = journal.path().to_owned();
-    let config = config.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let mut index = HashMap::new();
-        for record in journal::read(&path)? {
-            let record = record?;
-            index
-                .entry(record.reference)
-                .or_insert_with(|| taken(&config, &record));
-        }
-        Ok(index)
-    });
-    read.await.map_err(std::io::Error::other)?
-}
-
 fn parse_id(id: &str) -> Option<(Timestamp, u128)> {
     let mut parts = id.strip_prefix("sim-")?.split('-');
     let at = i64::from_str_radix(parts.next()?, 16).ok()?;
@@ -213,6 +259,7 @@ impl SmsProvider for Simulator {
             max_submit: 1000,
             max_query: 5000,
             finds_by_reference: true,
+            dedupes_by_reference: false,
         }
     }
 
@@ -227,7 +274,7 @@ impl SmsProvider for Simulator {
             })
             .collect();
         if !records.is_empty()
-            && let Err(error) = self.remember(&records).await
+            && let Err(error) = self.remember(records.clone()).await
         {
             tracing::error!(%error, "the simulator's journal cannot be written");
             return vec![Submitted::Unknown; batch.len()];
@@ -247,32 +294,22 @@ impl SmsProvider for Simulator {
     }
 
     async fn lookup(&self, references: &[Uuid]) -> Vec<LookedUp> {
-        // The lock, and the wait for a write that was given up, keep a submission from being overlooked.
-        let mut memory = self.memory.lock().await;
-        let Memory { journal, index } = &mut *memory;
-        if index.is_none() {
-            let read = match journal.settle().await {
-                Ok(()) => index_of(&self.config, journal).await,
-                Err(error) => Err(error),
-            };
-            *index = read
-                .inspect_err(
-                    |error| tracing::error!(%error, "the simulator's journal cannot be read"),
-                )
-                .ok();
-        }
-        let Some(index) = index else {
-            return vec![LookedUp::CannotTell; references.len()];
-        };
-        references
-            .iter()
-            .map(|reference| match index.get(reference) {
+        let (memory, asked) = (Arc::clone(&self.memory), references.to_vec());
+        let found = blocking(move || {
+            let mut memory = lock(&memory);
+            memory.catch_up()?;
+            let of = |reference| match memory.index.get(reference) {
                 Some(taken) => LookedUp::Known {
                     provider_message_id: Self::id_of(*reference, *taken),
                 },
                 None => LookedUp::Unknown,
-            })
-            .collect()
+            };
+            Ok(asked.iter().map(of).collect())
+        });
+        found.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the simulator's journal cannot be read");
+            vec![LookedUp::CannotTell; references.len()]
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use platform::{Error, time};
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType, Query};
 use sea_orm::{
     ActiveModelTrait, ConnectionTrait, DatabaseTransaction, IntoActiveModel, QueryOrder,
     QuerySelect,
@@ -171,9 +171,9 @@ pub(crate) async fn lock_own(
     row.map(Schedule::try_from).transpose()
 }
 
-/// Schedules of these ids, locked in their order until the transaction ends.
-pub(crate) async fn lock(tx: &DatabaseTransaction, ids: &[Uuid]) -> Result<Vec<Schedule>, Error> {
-    lock_where(tx, Column::Id.is_in(ids.iter().copied())).await
+/// The schedule of an id, locked until the transaction ends; waits for whoever has locked it.
+pub(crate) async fn lock(tx: &DatabaseTransaction, id: Uuid) -> Result<Vec<Schedule>, Error> {
+    lock_where(tx, Column::Id.eq(id)).await
 }
 
 /// Schedules of these sets of recipients, locked in the order of their ids until the transaction ends.
@@ -182,6 +182,24 @@ pub(crate) async fn lock_by_sets(
     sets: &[Uuid],
 ) -> Result<Vec<Schedule>, Error> {
     lock_where(tx, Column::SetId.is_in(sets.iter().copied())).await
+}
+
+/// Schedules with something to claim at `now` that nobody else has locked, the longest waiting first, locked until the
+/// transaction ends. Replicas that ask at once get different ones and nobody waits.
+pub(crate) async fn lock_due(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    limit: u64,
+) -> Result<Vec<Schedule>, Error> {
+    let rows = Entity::find()
+        .filter(Column::ClaimAt.lte(time::to_micros(now)))
+        .order_by_asc(Column::ClaimAt)
+        .order_by_asc(Column::Id)
+        .limit(limit)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        .all(tx)
+        .await?;
+    rows.into_iter().map(Schedule::try_from).collect()
 }
 
 async fn lock_where(tx: &DatabaseTransaction, which: Expr) -> Result<Vec<Schedule>, Error> {
@@ -194,12 +212,11 @@ async fn lock_where(tx: &DatabaseTransaction, which: Expr) -> Result<Vec<Schedul
     rows.into_iter().map(Schedule::try_from).collect()
 }
 
-/// Ids of schedules with something to claim at `now`, the longest waiting first.
-pub(crate) async fn due(
+/// The schedule with something to claim at `now` that waits longest.
+pub(crate) async fn first_due(
     db: &impl ConnectionTrait,
     now: Timestamp,
-    limit: u64,
-) -> Result<Vec<Uuid>, Error> {
+) -> Result<Option<Uuid>, Error> {
     let mut query = Query::select();
     query
         .column(Column::Id)
@@ -207,18 +224,18 @@ pub(crate) async fn due(
         .and_where(Expr::col(Column::ClaimAt).lte(time::to_micros(now)))
         .order_by(Column::ClaimAt, sea_orm::Order::Asc)
         .order_by(Column::Id, sea_orm::Order::Asc)
-        .limit(limit);
-    let rows = db.query_all(&query).await?;
-    Ok(rows
-        .iter()
-        .map(|row| row.try_get_by_index(0))
-        .collect::<Result<_, _>>()?)
+        .limit(1);
+    let row = db.query_one(&query).await?;
+    Ok(row.map(|row| row.try_get_by_index(0)).transpose()?)
 }
 
 /// When the next schedule has something to claim.
 pub(crate) async fn next_due(db: &impl ConnectionTrait) -> Result<Option<Timestamp>, Error> {
     let mut query = Query::select();
-    query.expr(Expr::col(Column::ClaimAt).min()).from(Entity);
+    query
+        .expr(Expr::col(Column::ClaimAt).min())
+        .from(Entity)
+        .and_where(Expr::col(Column::ClaimAt).is_not_null());
     let row = db.query_one(&query).await?;
     let at = row
         .map(|row| row.try_get_by_index::<Option<i64>>(0))

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use platform::{Error, time};
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DatabaseTransaction, QueryOrder, QuerySelect};
 
 /// A row of `sms_uploads`.
@@ -60,15 +60,14 @@ pub(crate) async fn touch(
     Ok(updated.rows_affected == 1)
 }
 
-/// Gives a set to the sweeper: from now on nothing can be added to it and no schedule can take it. Tells whether it is
-/// one that no schedule names; the row stays locked until the transaction ends.
-pub(crate) async fn abandon(tx: &DatabaseTransaction, set_id: Uuid) -> Result<bool, Error> {
-    let updated = Entity::update_many()
+/// Gives a set to the sweeper, unless a schedule names it: from now on nothing can be added to it and no schedule can take it.
+pub(crate) async fn abandon(tx: &DatabaseTransaction, set_id: Uuid) -> Result<(), Error> {
+    Entity::update_many()
         .col_expr(Column::TouchedAt, Expr::val(0_i64))
         .filter(Column::Id.eq(set_id))
         .exec(tx)
         .await?;
-    Ok(updated.rows_affected == 1)
+    Ok(())
 }
 
 /// Ends an upload. Tells whether it was still wanted.
@@ -81,18 +80,32 @@ pub(crate) async fn end(tx: &DatabaseTransaction, set_id: Uuid) -> Result<bool, 
     Ok(deleted.rows_affected == 1)
 }
 
-/// A set without a touch since `before`, the longest untouched first.
-pub(crate) async fn oldest_untouched(
+/// Whether there is a set without a touch since `before`.
+pub(crate) async fn any_untouched(
     db: &impl ConnectionTrait,
     before: Timestamp,
+) -> Result<bool, Error> {
+    Ok(untouched(before).one(db).await?.is_some())
+}
+
+/// The set without a touch since `before` that is longest untouched, of those that nobody else has locked; locked until the
+/// transaction ends.
+pub(crate) async fn lock_untouched(
+    tx: &DatabaseTransaction,
+    before: Timestamp,
 ) -> Result<Option<Uuid>, Error> {
-    let row = Entity::find()
+    let row = untouched(before)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        .one(tx)
+        .await?;
+    Ok(row.map(|row| row.id))
+}
+
+fn untouched(before: Timestamp) -> Select<Entity> {
+    Entity::find()
         .filter(Column::TouchedAt.lt(time::to_micros(before)))
         .order_by_asc(Column::TouchedAt)
         .limit(1)
-        .one(db)
-        .await?;
-    Ok(row.map(|row| row.id))
 }
 
 /// Forgets a set that has no messages left.

@@ -163,9 +163,17 @@ async fn every_wrong_field_is_named_and_burns_no_key() {
         (
             pb::CreateSmsScheduleRequest {
                 message: "a\0b".to_owned(),
+                name: "c\0".to_owned(),
                 ..good.clone()
             },
-            vec!["message"],
+            vec!["message", "name"],
+        ),
+        (
+            pb::CreateSmsScheduleRequest {
+                provider: "simulator\0".to_owned(),
+                ..good.clone()
+            },
+            vec!["provider"],
         ),
     ];
     for (order, expected) in cases {

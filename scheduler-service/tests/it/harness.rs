@@ -1,5 +1,6 @@
 //! A scheduler that a test can start, kill and start again.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use platform::database::Database;
 use platform::event_bus::{Envelope, HandleError, Handler, decode};
 use platform::grpc::client::{GrpcChannel, as_user, channel};
 use platform::principal::Role;
-use platform::test_kit::{TestPlatform, assert_clean, eventually};
+use platform::test_kit::{IdentityStub, Issuer, TestPlatform, assert_clean, eventually};
 use platform::work::{UnitOfWork, Work};
-use platform::{Error, Tasks, time};
+use platform::{Error, SharedClock, Tasks, time};
 use proto::scheduler::v1 as pb;
 use proto::scheduler::v1::scheduler_client::SchedulerClient;
 use proto::scheduler::v1::upload_sms_recipients_request::Part;
@@ -24,13 +25,16 @@ use uuid::Uuid;
 /// Longest wait for anything, in real time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running scheduler on a runtime of its own, so that it can be killed in the middle of anything.
+/// A scheduler of one or more replicas, each on a runtime of its own, so that it can be killed in the middle of anything.
 pub(crate) struct Service {
     pub(crate) platform: TestPlatform,
     pub(crate) config: SchedulerConfig,
     pub(crate) user: Uuid,
     pub(crate) finished: Arc<Mutex<Vec<pb::SmsScheduleFinished>>>,
-    running: Option<Running>,
+    /// Who signs the tokens, where that is not the platform's own.
+    pub(crate) identity: Option<(Issuer, IdentityStub)>,
+    /// By number; `None` once it was killed.
+    replicas: Vec<Option<Running>>,
 }
 
 struct Running {
@@ -94,8 +98,17 @@ impl Service {
             config,
             user: Uuid::now_v7(),
             finished,
-            running: None,
+            identity: None,
+            replicas: Vec::new(),
         }
+    }
+
+    /// As [`Service::prepare`], for several replicas. `None` on SQLite, whose file belongs to one process.
+    pub(crate) async fn prepare_for_replicas(
+        adapt: impl FnOnce(&mut SchedulerConfig),
+    ) -> Option<Self> {
+        let service = Self::prepare(adapt).await;
+        (!service.config.database.url.starts_with("sqlite")).then_some(service)
     }
 
     pub(crate) async fn simulator(&self) -> Simulator {
@@ -111,13 +124,27 @@ impl Service {
 
     /// Starts the scheduler with one provider.
     pub(crate) async fn launch(&mut self, provider: Arc<dyn SmsProvider>) {
-        assert!(self.running.is_none());
+        assert!(self.replicas.iter().all(Option::is_none));
+        self.replicas.clear();
+        self.join(provider, self.platform.clock()).await;
+    }
+
+    /// Starts one more replica with a provider and a clock of its own; gives its number.
+    pub(crate) async fn join(
+        &mut self,
+        provider: Arc<dyn SmsProvider>,
+        clock: SharedClock,
+    ) -> usize {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
-        let handles = self.platform.handles_with_own_tasks();
+        let mut handles = self.platform.handles_with_own_tasks();
+        handles.clock = clock;
+        if let Some((_, stub)) = &self.identity {
+            handles.identity = stub.uri();
+        }
         let tasks = handles.tasks.clone();
         let config = self.config.clone();
         let started = runtime.spawn(async move {
@@ -131,18 +158,33 @@ impl Service {
         });
         let address = started.await.unwrap();
         let client = SchedulerClient::new(channel(format!("http://{address}").parse().unwrap()));
-        self.running = Some(Running {
+        self.replicas.push(Some(Running {
             runtime,
             tasks,
             client,
-        });
+        }));
+        let number = self.replicas.len() - 1;
         // The keys of the tokens have to be fetched first.
-        eventually(PATIENCE, || async { self.list().await.is_ok() }).await;
+        eventually(PATIENCE, || async {
+            let request = self.ask(pb::ListSmsSchedulesRequest::default());
+            self.client_of(number)
+                .list_sms_schedules(request)
+                .await
+                .is_ok()
+        })
+        .await;
+        number
     }
 
     /// Ends the scheduler as SIGKILL would: nothing of it runs on, nothing is cleaned up.
     pub(crate) fn kill(&mut self) {
-        self.running.take().unwrap().runtime.shutdown_background();
+        self.kill_replica(0);
+    }
+
+    /// As [`Service::kill`], one of several replicas.
+    pub(crate) fn kill_replica(&mut self, number: usize) {
+        let running = self.replicas[number].take().unwrap();
+        running.runtime.shutdown_background();
     }
 
     /// Ends the scheduler as asked to, and asserts that it left nothing undone.
@@ -150,18 +192,46 @@ impl Service {
         let db = Database::connect(&self.config.database).await.unwrap();
         assert_clean(&db).await;
         db.close().await;
-        let running = self.running.take().unwrap();
-        let left = running.tasks.shutdown(PATIENCE).await;
-        assert!(left.is_empty(), "{left:?}");
-        running.runtime.shutdown_background();
+        for running in self.replicas.drain(..).flatten() {
+            let left = running.tasks.shutdown(PATIENCE).await;
+            assert!(left.is_empty(), "{left:?}");
+            running.runtime.shutdown_background();
+        }
     }
 
+    /// As [`Service::stop`], once as many ends of schedules were told; that no more were, it asserts too.
+    pub(crate) async fn stop_with_finished(self, schedules: usize) {
+        let finished = self.finished.clone();
+        let told = || finished.lock().unwrap().len();
+        eventually(PATIENCE, || async { told() >= schedules }).await;
+        self.stop().await;
+        let told: Vec<String> = finished
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|f| f.schedule_id.clone())
+            .collect();
+        assert_eq!(told.len(), schedules, "{told:?}");
+        assert_eq!(told.into_iter().collect::<HashSet<_>>().len(), schedules);
+    }
+
+    /// A way to the youngest replica that lives.
     pub(crate) fn client(&self) -> SchedulerClient<GrpcChannel> {
-        self.running.as_ref().unwrap().client.clone()
+        let living = self.replicas.iter().flatten().next_back();
+        living.unwrap().client.clone()
+    }
+
+    pub(crate) fn client_of(&self, number: usize) -> SchedulerClient<GrpcChannel> {
+        self.replicas[number].as_ref().unwrap().client.clone()
     }
 
     pub(crate) fn ask<T>(&self, message: T) -> tonic::Request<T> {
-        as_user(message, &self.platform.token(self.user))
+        let claims = self.platform.claims(self.user);
+        let token = match &self.identity {
+            Some((issuer, _)) => issuer.sign(&claims),
+            None => self.platform.token_with(&claims),
+        };
+        as_user(message, &token)
     }
 
     pub(crate) fn ask_as_staff<T>(&self, message: T) -> tonic::Request<T> {
@@ -305,7 +375,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         // After a failed assertion: a runtime must not be dropped within another one.
-        if let Some(running) = self.running.take() {
+        for running in self.replicas.drain(..).flatten() {
             running.runtime.shutdown_background();
         }
     }

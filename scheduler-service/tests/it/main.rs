@@ -1,4 +1,4 @@
-//! The scheduler over gRPC, on an embedded database, with a clock that the tests move.
+//! The scheduler over gRPC, on an embedded database or on PostgreSQL, with a clock that the tests move.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,8 +13,12 @@ mod creating;
 mod fairness;
 mod harness;
 mod provider_contract;
+mod providers;
 mod quota;
 mod reading;
+mod replicas;
+mod revocations;
 mod schema;
 mod sending;
+mod suspended;
 mod uploading;

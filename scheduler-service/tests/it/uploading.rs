@@ -195,6 +195,7 @@ async fn hostile_uploads_are_refused_by_name() {
     for (stream, field) in [
         (parts(&id, [open_quote]), "csv"),
         (parts(&id, [many_rows]), "csv"),
+        (parts(&id, ["to\n+27821234567\n+2782\u{0}1234568"]), "csv"),
         (parts(&id, [big_chunk]), "chunk"),
         (twice, "schedule_id"),
         (more, "complete"),

@@ -1,6 +1,7 @@
 //! One tree of migrations for both databases.
 
 mod m20261120_000001_sms;
+mod m20261120_000002_due;
 
 use sea_orm_migration::prelude::*;
 
@@ -12,6 +13,7 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut all = platform::migrations();
         all.push(Box::new(m20261120_000001_sms::Migration));
+        all.push(Box::new(m20261120_000002_due::Migration));
         all
     }
 }
