@@ -91,6 +91,7 @@ fn router(app: &App) -> Router {
     let Groups {
         public,
         member,
+        account,
         upload,
         stream,
         open,
@@ -100,11 +101,15 @@ fn router(app: &App) -> Router {
         .layer(time_limit())
         .layer(small)
         .layer(door(Class::Public));
-    let member = plain(member)
-        .layer(time_limit())
-        .layer(small)
-        .layer(door(Class::Member))
-        .layer(compression());
+    let token = |group, class| {
+        plain(group)
+            .layer(time_limit())
+            .layer(small)
+            .layer(door(class))
+            .layer(compression())
+    };
+    let member = token(member, Class::Member);
+    let account = token(account, Class::Account);
     let upload = plain(upload)
         .layer(RequestBodyLimitLayer::new(config.upload_limit_bytes))
         .layer(door(Class::Member));
@@ -117,6 +122,7 @@ fn router(app: &App) -> Router {
     let quick = Router::new()
         .merge(public)
         .merge(member)
+        .merge(account)
         .merge(stream)
         .merge(open)
         .layer(from_fn_with_state(app.clone(), edge::shed));

@@ -26,6 +26,7 @@ pub fn openapi() -> OpenApi {
     let Groups {
         public,
         member,
+        account,
         upload,
         stream,
         open,
@@ -37,6 +38,7 @@ pub fn openapi() -> OpenApi {
     for (group, class) in [
         (public, Some(Class::Public)),
         (member, Some(Class::Member)),
+        (account, Some(Class::Account)),
         (upload, Some(Class::Member)),
         (stream, Some(Class::Stream)),
         (open, None),
@@ -139,7 +141,7 @@ fn complete(path: &str, method: &str, operation: &mut Operation, class: Option<C
 
     let has_body = operation.request_body.is_some();
     let is_keyed = describe_key(operation);
-    let is_member = class == Some(Class::Member);
+    let is_member = matches!(class, Some(Class::Member | Class::Account));
     if is_member {
         let required: SecurityRequirement =
             SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, []);

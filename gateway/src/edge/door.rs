@@ -22,6 +22,9 @@ pub(crate) enum Class {
     Public,
     /// An access token. Counted by user.
     Member,
+    /// As [`Class::Member`], and counted even while the store is away, by this process alone: ending one's sessions, which
+    /// must not wait for it, and looking for people, which must not be guessed at.
+    Account,
     /// Nothing yet: the token comes in the first frame. Counted by address.
     Stream,
 }
@@ -33,7 +36,9 @@ pub(crate) async fn admit(
     next: Next,
 ) -> Response {
     let caller = match class {
-        Class::Member => Some(authenticate(&app, request.method(), request.headers())),
+        Class::Member | Class::Account => {
+            Some(authenticate(&app, request.method(), request.headers()))
+        }
         Class::Public | Class::Stream => None,
     };
     let bucket = request
@@ -113,10 +118,10 @@ impl Counted<'_> {
         let limits = &app.door.limits;
         match (self.class, self.caller) {
             (_, Some(Ok(principal))) => {
-                let outage = if self.is_safe {
-                    Outage::Open
-                } else {
-                    Outage::Closed
+                let outage = match (self.class, self.is_safe) {
+                    (Class::Account, _) => Outage::Local,
+                    (_, true) => Outage::Open,
+                    (_, false) => Outage::Closed,
                 };
                 limits
                     .take(&limits.user, &principal.user_id.to_string(), outage)

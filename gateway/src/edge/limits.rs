@@ -1,19 +1,22 @@
 //! Rate limits by policy, and how they are told (IETF draft-ietf-httpapi-ratelimit-headers: two structured fields).
 
+mod outage_log;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
-use platform::SharedClock;
 use platform::rate_limit::{Decision, MemoryRateLimitStore, Policy, RateLimitStore};
+use platform::{Error, SharedClock};
 
 use crate::config::RateLimitConfig;
 use crate::error::Failure;
+use outage_log::OutageLog;
 
 /// What to do while the store is away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outage {
-    /// Count within this process: for signing in, which must go on and must not be guessed at.
+    /// Count within this process: for what must go on and must not be guessed at, such as signing in.
     Local,
     /// Let pass: for reads.
     Open,
@@ -29,6 +32,7 @@ pub(crate) struct Limits {
     is_enabled: bool,
     shared: Arc<dyn RateLimitStore>,
     local: MemoryRateLimitStore,
+    outages: OutageLog,
 }
 
 /// Where a client stands after a request was counted.
@@ -52,7 +56,8 @@ impl Limits {
             stream: config.stream.policy("stream"),
             is_enabled: config.enabled,
             shared,
-            local: MemoryRateLimitStore::new(clock),
+            local: MemoryRateLimitStore::new(clock.clone()),
+            outages: OutageLog::new(clock),
         }
     }
 
@@ -69,21 +74,18 @@ impl Limits {
         if !self.is_enabled {
             return Ok(None);
         }
-        let decision = match (self.shared.take(key, policy).await, outage) {
-            (Ok(decision), _) => decision,
-            (Err(_), Outage::Local) => self.local.take(key, policy).await?,
-            (Err(error), Outage::Open) => {
-                tracing::debug!(%error, "a request was not counted");
-                return Ok(None);
+        let decision = match self.shared.take(key, policy).await {
+            Ok(decision) => {
+                self.outages.succeeded();
+                decision
             }
-            (Err(error), Outage::Closed) => {
-                tracing::warn!(%error, "a request was refused because it could not be counted");
-                return Err(platform::Error::unavailable(
-                    "rate_limit_unavailable",
-                    "requests cannot be counted at the moment",
-                )
-                .with_retry_after(Duration::from_secs(1))
-                .into());
+            Err(error) => {
+                self.outages.failed(&error);
+                match outage {
+                    Outage::Local => self.local.take(key, policy).await?,
+                    Outage::Open => return Ok(None),
+                    Outage::Closed => return Err(cannot_count()),
+                }
             }
         };
         Ok(Some(Standing {
@@ -129,6 +131,13 @@ impl Standing {
     }
 }
 
+fn cannot_count() -> Failure {
+    let message = "requests cannot be counted at the moment";
+    Error::unavailable("rate_limit_unavailable", message)
+        .with_retry_after(Duration::from_secs(1))
+        .into()
+}
+
 /// Rounded up, so that nobody comes too early.
 fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
@@ -138,7 +147,6 @@ fn whole_seconds(time: Duration) -> u64 {
 mod tests {
     use super::*;
     use async_trait::async_trait;
-    use platform::Error;
     use platform::clock::SystemClock;
 
     struct Away;

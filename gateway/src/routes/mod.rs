@@ -32,6 +32,8 @@ pub(crate) struct Groups {
     pub(crate) public: OpenApiRouter<App>,
     /// An access token; counted by user.
     pub(crate) member: OpenApiRouter<App>,
+    /// As `member`; counted even while the store of counters is away.
+    pub(crate) account: OpenApiRouter<App>,
     /// An access token; large bodies that take their time.
     pub(crate) upload: OpenApiRouter<App>,
     /// The token comes in the first frame.
@@ -45,9 +47,7 @@ pub(crate) fn groups() -> Groups {
     Groups {
         public: OpenApiRouter::default().merge(auth::public()),
         member: OpenApiRouter::default()
-            .merge(auth::member())
             .merge(me::routes())
-            .merge(users::routes())
             .merge(accounts::routes())
             .merge(deposits::routes())
             .merge(transfers::routes())
@@ -55,6 +55,9 @@ pub(crate) fn groups() -> Groups {
             .merge(categories::routes())
             .merge(notifications::routes())
             .merge(sms_schedules::routes()),
+        account: OpenApiRouter::default()
+            .merge(auth::member())
+            .merge(users::routes()),
         upload: sms_schedules::upload_routes(),
         stream: stream::routes(),
         open: OpenApiRouter::default()

@@ -1,5 +1,6 @@
 //! A gateway with stand-ins behind it, and clients for it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use futures::{SinkExt, StreamExt};
 use gateway::{GatewayConfig, Upstreams};
 use platform::grpc::server::Server;
 use platform::identity::Authenticator;
-use platform::rate_limit::MemoryRateLimitStore;
+use platform::rate_limit::RateLimitStore;
 use platform::revocation::Revocations;
 use platform::test_kit::{IdentityStub, Issuer, TestPlatform, eventually};
 use platform::token::Claims;
@@ -37,7 +38,8 @@ pub(crate) struct House {
     pub(crate) identity: IdentityStub,
     pub(crate) wallet_tasks: Tasks,
     pub(crate) gateway_tasks: Tasks,
-    pub(crate) address: std::net::SocketAddr,
+    upstreams: Upstreams,
+    pub(crate) address: SocketAddr,
     pub(crate) http: reqwest::Client,
     pub(crate) user: Uuid,
     pub(crate) token: String,
@@ -50,15 +52,31 @@ pub(crate) async fn house() -> House {
 
 /// A running house with another configuration.
 pub(crate) async fn house_with(change: impl FnOnce(&mut GatewayConfig)) -> House {
-    build(TestPlatform::start().await, change).await
+    let platform = TestPlatform::start().await;
+    let limits = platform.rate_limits();
+    build(platform, limits, change).await
+}
+
+/// A running house that counts requests in a store of the test's.
+pub(crate) async fn house_with_limits(
+    limits: Arc<dyn RateLimitStore>,
+    change: impl FnOnce(&mut GatewayConfig),
+) -> House {
+    build(TestPlatform::start().await, limits, change).await
 }
 
 /// A running house with a clock that the test moves.
 pub(crate) async fn house_with_manual_clock() -> House {
-    build(TestPlatform::start_with_manual_clock().await, |_| {}).await
+    let platform = TestPlatform::start_with_manual_clock().await;
+    let limits = platform.rate_limits();
+    build(platform, limits, |_| {}).await
 }
 
-async fn build(platform: TestPlatform, change: impl FnOnce(&mut GatewayConfig)) -> House {
+async fn build(
+    platform: TestPlatform,
+    limits: Arc<dyn RateLimitStore>,
+    change: impl FnOnce(&mut GatewayConfig),
+) -> House {
     let handles = platform.handles();
     let issuer = Issuer::new();
     let authenticator = Authenticator::with_revocations(
@@ -107,21 +125,13 @@ async fn build(platform: TestPlatform, change: impl FnOnce(&mut GatewayConfig)) 
         .await,
     };
 
-    let mut config = GatewayConfig::default();
-    config.rate_limit.enabled = false;
-    change(&mut config);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
     let gateway_tasks = Tasks::new();
     let for_gateway = Handles {
         identity: identity.uri().into(),
         tasks: gateway_tasks.clone(),
         ..handles.clone()
     };
-    let limits = Arc::new(MemoryRateLimitStore::new(handles.clock.clone()));
-    gateway::run(config, listener, upstreams, limits, for_gateway)
-        .await
-        .unwrap();
+    let address = start_gateway(&upstreams, limits, for_gateway, change).await;
 
     let user = platform::id::new(handles.clock.now());
     let token = issuer.sign(&platform.claims(user));
@@ -133,20 +143,61 @@ async fn build(platform: TestPlatform, change: impl FnOnce(&mut GatewayConfig)) 
         identity,
         wallet_tasks,
         gateway_tasks,
+        upstreams,
         address,
         http: reqwest::Client::new(),
         user,
         token,
     };
-    eventually(SOON, || async {
-        let report = house.get("/health/ready").send().await.unwrap();
-        report.json::<Value>().await.unwrap()["dependencies"]["revocations"]["state"] == "fresh"
-    })
-    .await;
+    house.is_ready(address).await;
     house
 }
 
+/// Starts a gateway that, unless the test changes that, limits nobody.
+async fn start_gateway(
+    upstreams: &Upstreams,
+    limits: Arc<dyn RateLimitStore>,
+    handles: Handles,
+    change: impl FnOnce(&mut GatewayConfig),
+) -> SocketAddr {
+    let mut config = GatewayConfig::default();
+    config.rate_limit.enabled = false;
+    change(&mut config);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    gateway::run(config, listener, upstreams.clone(), limits, handles)
+        .await
+        .unwrap();
+    address
+}
+
 impl House {
+    /// Starts one more gateway before the same services.
+    pub(crate) async fn another_gateway(
+        &self,
+        limits: Arc<dyn RateLimitStore>,
+        change: impl FnOnce(&mut GatewayConfig),
+    ) -> SocketAddr {
+        let handles = Handles {
+            identity: self.identity.uri(),
+            tasks: self.gateway_tasks.clone(),
+            ..self.platform.handles()
+        };
+        let address = start_gateway(&self.upstreams, limits, handles, change).await;
+        self.is_ready(address).await;
+        address
+    }
+
+    /// Waits until a gateway has news of revocations.
+    async fn is_ready(&self, address: SocketAddr) {
+        let url = format!("http://{address}/health/ready");
+        eventually(SOON, || async {
+            let report = self.http.get(&url).send().await.unwrap();
+            report.json::<Value>().await.unwrap()["dependencies"]["revocations"]["state"] == "fresh"
+        })
+        .await;
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

@@ -16,6 +16,8 @@ mod fakes;
 mod harness;
 mod limits;
 mod money;
+mod outages;
+mod shared_limits;
 mod streams;
 mod uploads;
 mod upstreams;
