@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use platform::database::{self, Database, DatabaseConfig, Direction};
+use platform::database::{self, Database, Direction};
 use platform::grpc::server::Server;
 use platform::outbox::Relay;
 use platform::principal::Authenticator;
@@ -71,13 +71,7 @@ pub async fn run(
     let authenticator = Authenticator::new(clock, &keys);
     authenticator.keys.update_from_jwks(signer.jwks())?;
     let feed = RevocationFeed::new(authenticator.revocations.clone());
-    let looks = Database::connect(&DatabaseConfig {
-        max_connections: 1,
-        ..config.database.clone()
-    })
-    .await
-    .context("connecting to the database for the heartbeats")?;
-    feed.start(looks, authenticator.clock().clone(), &tasks)
+    feed.start(&config.database, authenticator.clock().clone(), &tasks)
         .await
         .context("reading what is revoked")?;
 

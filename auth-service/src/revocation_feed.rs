@@ -1,10 +1,10 @@
 //! What was revoked, told to everybody who watches, within moments.
 //!
-//! A commit of this process is told at once. Commits of other replicas are found by reading the table four times a
-//! second, and each time the last seconds of it again, because a transaction may commit later than one that began after
-//! it. Each successful look is told too, as a heartbeat: whoever hears it knows that nothing older is missing. When the
-//! database does not answer there is no heartbeat, and the watchers draw their conclusions. What is told without a look
-//! is none: commits of this process may go on while those of other replicas cannot be seen.
+//! A commit of this process is told at once. Commits of other replicas are found by reading the tail of the table four
+//! times a second; nothing that was committed before a look is left out, see [`revocations::since`]. Each successful look
+//! is told too, as a heartbeat: whoever hears it knows that nothing that was committed before the look is missing. While
+//! the database does not answer there is no heartbeat, and the watchers draw their conclusions. What is told without a
+//! look is none: commits of this process may go on while those of other replicas cannot be seen.
 //!
 //! The looks have a connection of their own. Payments stop with the heartbeats, so no other query may come before them.
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use platform::database::Database;
+use platform::database::{Database, DatabaseConfig};
 use platform::revocation::Revocations;
 use platform::token::{ACCESS_TOKEN_LIFE, CLOCK_SKEW_SECONDS};
 use platform::{Error, SharedClock, Tasks};
@@ -20,13 +20,11 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use crate::domain::session::later;
-use crate::storage::revocations::{self, Revoked};
+use crate::storage::revocations::{self, Position, Revoked};
 
 /// How often the table is read, and with it the pause between two heartbeats.
 const PERIOD: Duration = Duration::from_millis(250);
-/// How far back each look goes: longer than a transaction may take and than clocks of replicas differ.
-const OVERLAP: Duration = Duration::from_secs(10);
-/// A look that takes longer counts as failed.
+/// A look that takes longer counts as failed, and its connection as lost.
 const PATIENCE: Duration = Duration::from_millis(900);
 /// News that a watcher may lag behind before it gets everything again.
 const BACKLOG: usize = 1_024;
@@ -80,18 +78,25 @@ impl RevocationFeed {
         self.news.subscribe()
     }
 
-    /// Loads what is revoked, then follows the table in a task. `db` is for the looks alone.
+    /// Loads what is revoked, then follows the table in a task, on a connection of its own.
     ///
     /// # Errors
     /// When the table cannot be read.
     pub async fn start(
         &self,
-        db: Database,
+        config: &DatabaseConfig,
         clock: SharedClock,
         tasks: &Tasks,
     ) -> Result<(), Error> {
-        let mut looked = Timestamp::UNIX_EPOCH;
-        self.look(&db, clock.now(), &mut looked).await?;
+        let mut looks = Looks {
+            config: DatabaseConfig {
+                max_connections: 1,
+                ..config.clone()
+            },
+            db: None,
+            position: Position::default(),
+        };
+        self.looked(looks.next(clock.now()).await?);
         let (feed, token) = (self.clone(), tasks.token());
         tasks.spawn_critical("auth-service-revocations", async move {
             let mut ticks = tokio::time::interval(PERIOD);
@@ -102,11 +107,16 @@ impl RevocationFeed {
                     () = token.cancelled() => return,
                     _ = ticks.tick() => {}
                 }
-                let look = feed.look(&db, clock.now(), &mut looked);
-                let failed = match tokio::time::timeout(PATIENCE, look).await {
-                    Ok(Ok(())) => None,
+                let failed = match tokio::time::timeout(PATIENCE, looks.next(clock.now())).await {
+                    Ok(Ok(found)) => {
+                        feed.looked(found);
+                        None
+                    }
                     Ok(Err(error)) => Some(error.to_string()),
-                    Err(_) => Some("the database does not answer in time".to_owned()),
+                    Err(_) => {
+                        looks.reconnect();
+                        Some("the database does not answer in time".to_owned())
+                    }
                 };
                 if let Some(error) = &failed
                     && !failing
@@ -126,20 +136,6 @@ impl RevocationFeed {
         Ok(())
     }
 
-    async fn look(
-        &self,
-        db: &Database,
-        now: Timestamp,
-        looked: &mut Timestamp,
-    ) -> Result<(), Error> {
-        let since = looked.checked_sub(OVERLAP).unwrap_or(Timestamp::UNIX_EPOCH);
-        let found = revocations::since(db.reader(), since, now).await?;
-        // Never back to the future: should the clock be set back, the looks go back with it.
-        *looked = now;
-        self.looked(found);
-        Ok(())
-    }
-
     /// Tells what a successful look has found.
     pub(crate) fn looked(&self, mut found: Vec<Revoked>) {
         found.retain(|(session, _)| !self.list.is_revoked(session));
@@ -154,6 +150,31 @@ impl RevocationFeed {
             revoked: revoked.into(),
             heartbeat,
         });
+    }
+}
+
+/// Looks at the table, each from where the one before has come to.
+struct Looks {
+    config: DatabaseConfig,
+    db: Option<Database>,
+    position: Position,
+}
+
+impl Looks {
+    /// What was revoked since the look before, or some more.
+    async fn next(&mut self, now: Timestamp) -> Result<Vec<Revoked>, Error> {
+        let db = match &self.db {
+            Some(db) => db,
+            None => self.db.insert(Database::connect(&self.config).await?),
+        };
+        let (found, position) = revocations::since(db, self.position, now).await?;
+        self.position = position;
+        Ok(found)
+    }
+
+    /// Gives up a connection on which nobody answers: it may take the system many minutes to notice.
+    fn reconnect(&mut self) {
+        self.db = None;
     }
 }
 

@@ -16,7 +16,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use platform::Error;
-use platform::keys::Keys;
+use platform::keys::{Keys, is_missing};
 use platform::token::Claims;
 use sha2::{Digest, Sha256};
 
@@ -37,29 +37,23 @@ struct Stored {
 }
 
 impl Signer {
-    /// Loads the keys; makes the first one when there is none.
+    /// Loads the keys; makes the first one when there is none and secrets may be made there.
     ///
     /// # Errors
-    /// When a key cannot be read, is damaged, or does not belong to the name of its file.
+    /// When a key cannot be read, is damaged, or does not belong to the name of its file; when there is none and none
+    /// may be made.
     pub fn load_or_create(keys: &Keys, now: Timestamp) -> anyhow::Result<Self> {
-        let mut stored = {
-            // Held while looking and making, so that two that start at once do not make two first keys.
-            let lock_path = keys.dir().join("signing.lock");
-            let lock = fs::File::create(&lock_path)
-                .and_then(|file| file.lock().map(|()| file))
-                .with_context(|| format!("cannot lock {}", lock_path.display()))?;
-            let mut stored = load(keys)?;
-            if stored.is_empty() {
-                stored.push(create(keys, now)?);
-            }
-            drop(lock);
-            stored
+        let mut stored = match keys.may_create() {
+            true => load_or_make(keys, now)?,
+            false => load(keys)?,
         };
         stored.sort_by(|a, b| (b.created, &b.kid).cmp(&(a.created, &a.kid)));
         let jwks = serde_json::json!({
             "keys": stored.iter().map(|one| jwk(&one.kid, &one.key)).collect::<Vec<_>>()
         });
-        let newest = stored.first().context("there is no signing key")?;
+        let newest = stored
+            .first()
+            .with_context(|| is_missing(keys.dir(), &file_name("*")))?;
         let der = newest
             .key
             .to_pkcs8_der()
@@ -88,20 +82,61 @@ impl Signer {
     }
 }
 
+/// Makes a key beside the other secrets; it signs once auth-service has started again. Returns the name of its file.
+///
+/// # Errors
+/// When the file cannot be made.
+pub fn create_key(keys: &Keys, now: Timestamp) -> anyhow::Result<String> {
+    Ok(file_name(&create(keys, now)?.kid))
+}
+
+/// Whether there are keys beside the other secrets of a folder.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub fn has_keys(dir: &Path) -> anyhow::Result<bool> {
+    Ok(!names(dir)?.is_empty())
+}
+
+/// Loads the keys, or makes the first one.
+fn load_or_make(keys: &Keys, now: Timestamp) -> anyhow::Result<Vec<Stored>> {
+    // Held while looking and making, so that two that start at once do not make two first keys.
+    let lock_path = keys.dir().join("signing.lock");
+    let lock = fs::File::create(&lock_path)
+        .and_then(|file| file.lock().map(|()| file))
+        .with_context(|| format!("cannot lock {}", lock_path.display()))?;
+    let mut stored = load(keys)?;
+    if stored.is_empty() {
+        stored.push(create(keys, now)?);
+        tracing::info!(key.id = stored[0].kid, "made the first signing key");
+    }
+    drop(lock);
+    Ok(stored)
+}
+
 fn load(keys: &Keys) -> anyhow::Result<Vec<Stored>> {
-    let dir = keys.dir();
     let mut stored = Vec::new();
-    for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
-        let name = entry?.file_name();
-        let Some(kid) = name.to_str().and_then(kid_of) else {
-            continue;
-        };
-        let name = file_name(kid);
-        // Reading through `keys` also checks that nobody else may read the file.
-        let text = keys.load_or_create_file(&name, Vec::new)?;
-        stored.push(read(&text, kid).with_context(|| describe(dir, &name))?);
+    for kid in names(keys.dir())? {
+        let name = file_name(&kid);
+        // A file that goes at this moment was retired.
+        if let Some(text) = keys.load_file(&name)? {
+            let key = read(&text, &kid);
+            stored.push(key.with_context(|| describe(keys.dir(), &name))?);
+        }
     }
     Ok(stored)
+}
+
+/// The ids of the keys that have a file.
+fn names(dir: &Path) -> anyhow::Result<Vec<String>> {
+    let mut kids = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
+        let name = entry?.file_name();
+        if let Some(kid) = name.to_str().and_then(kid_of) {
+            kids.push(kid.to_owned());
+        }
+    }
+    Ok(kids)
 }
 
 fn create(keys: &Keys, now: Timestamp) -> anyhow::Result<Stored> {
@@ -112,7 +147,6 @@ fn create(keys: &Keys, now: Timestamp) -> anyhow::Result<Stored> {
         .map_err(|error| anyhow::anyhow!("cannot write a signing key: {error}"))?;
     let text = format!("{CREATED}{now}\n{}", pem.as_str());
     keys.load_or_create_file(&file_name(&kid), || text.into_bytes())?;
-    tracing::info!(key.id = kid, "made the first signing key");
     Ok(Stored {
         kid,
         created: now,
@@ -240,6 +274,27 @@ mod tests {
         let signer = Signer::load_or_create(&keys, at(99)).unwrap();
         assert_eq!(signer.header.kid.as_ref(), Some(&new));
         assert_eq!(kids(&signer), [new, old]);
+    }
+
+    #[test]
+    fn where_nothing_may_be_made_no_key_is_invented_and_nothing_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = Keys::create(dir.path()).unwrap();
+        let keys = Keys::load(dir.path()).unwrap();
+        let error = Signer::load_or_create(&keys, at(0)).err().unwrap();
+        let error = format!("{error:#}");
+        assert!(
+            error.contains("signing-*.pem is missing") && error.contains("coffer keys create"),
+            "{error}"
+        );
+        assert!(!has_keys(dir.path()).unwrap());
+        assert!(!dir.path().join("signing.lock").exists());
+
+        let file = create_key(&all, at(0)).unwrap();
+        assert!(dir.path().join(&file).exists() && has_keys(dir.path()).unwrap());
+        let signer = Signer::load_or_create(&keys, at(9)).unwrap();
+        assert_eq!(file_name(&kids(&signer)[0]), file);
+        assert!(!dir.path().join("signing.lock").exists());
     }
 
     #[test]

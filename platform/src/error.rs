@@ -303,8 +303,10 @@ impl From<Error> for Status {
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
         let busy = match &error {
-            DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => true,
-            DbErr::Conn(_) => true,
+            DbErr::ConnectionAcquire(
+                ConnAcquireErr::Timeout | ConnAcquireErr::ConnectionClosed,
+            )
+            | DbErr::Conn(_) => true,
             DbErr::Exec(RuntimeErr::SqlxError(inner))
             | DbErr::Query(RuntimeErr::SqlxError(inner)) => is_passing(inner),
             _ => false,
@@ -321,17 +323,36 @@ impl From<DbErr> for Error {
     }
 }
 
-/// Whether the same statement may well succeed in a moment: lost connections, busy files, and what PostgreSQL says
-/// when it serialises, deadlocks, starts or stops.
+/// Whether the same work may well succeed in a moment, on another connection.
 fn is_passing(error: &sea_orm::sqlx::Error) -> bool {
     use sea_orm::sqlx::Error as Sqlx;
     match error {
-        Sqlx::Io(_) | Sqlx::PoolTimedOut | Sqlx::PoolClosed | Sqlx::WorkerCrashed => true,
-        Sqlx::Database(inner) => matches!(
-            inner.code().as_deref(),
-            Some("5" | "6" | "261" | "517" | "40001" | "40P01" | "57P01" | "57P02" | "57P03")
-        ),
+        // A connection that was closed within a message, or torn down under its TLS, shows as one of these.
+        Sqlx::Io(_)
+        | Sqlx::Tls(_)
+        | Sqlx::PoolTimedOut
+        | Sqlx::PoolClosed
+        | Sqlx::WorkerCrashed
+        | Sqlx::BeginFailed => true,
+        Sqlx::Database(inner) => inner.code().is_some_and(|code| is_passing_code(&code)),
         _ => false,
+    }
+}
+
+/// SQLite: the file is busy or locked. PostgreSQL, by SQLSTATE: connections that break (08), conflicts of transactions
+/// (40), a server that is short of something (53), that ends a session or a statement (57), that gave up a lock (55P03)
+/// or an idle transaction (25P03), that follows another one by now (25006), or whose disk fails (58).
+fn is_passing_code(code: &str) -> bool {
+    match code {
+        "5" | "6" | "261" | "517" => true,
+        "25006" | "25P03" | "55P03" => true,
+        // A disk that is full, memory that is short: somebody else's statement may be the last one that fails.
+        _ => {
+            code.len() == 5
+                && ["08", "40", "53", "57", "58"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
+        }
     }
 }
 
@@ -375,5 +396,37 @@ mod tests {
         let error = Error::from_status(&Status::unavailable("tcp connect error 10.0.0.7:5432"));
         assert_eq!(error.reason(), "upstream_unavailable");
         assert!(!error.message().contains("10.0.0.7"));
+    }
+
+    #[test]
+    fn what_passes_is_told_from_what_is_wrong() {
+        for code in [
+            "5", "517", "08006", "08P01", "25P03", "25006", "40001", "40P01", "40003", "53300",
+            "53100", "55P03", "57014", "57P01", "57P02", "57P03", "57P05", "58030",
+        ] {
+            assert!(is_passing_code(code), "{code}");
+        }
+        // A constraint, a syntax error, a value out of range, a transaction that has failed before, a row of SQLite.
+        for code in [
+            "23505", "23514", "42601", "22003", "22021", "25P02", "P0001", "19", "787", "1555",
+            "57", "",
+        ] {
+            assert!(!is_passing_code(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_pool_without_a_connection_is_no_fault_of_ours() {
+        for error in [ConnAcquireErr::Timeout, ConnAcquireErr::ConnectionClosed] {
+            let error = Error::from(DbErr::ConnectionAcquire(error));
+            assert_eq!(
+                (error.kind(), error.reason()),
+                (Kind::Unavailable, "database_unavailable")
+            );
+            assert!(error.retry_after().is_some());
+        }
+        let lost = sea_orm::sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into());
+        let lost = Error::from(DbErr::Query(RuntimeErr::SqlxError(lost.into())));
+        assert_eq!(lost.reason(), "database_unavailable");
     }
 }

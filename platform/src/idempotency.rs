@@ -26,6 +26,8 @@ pub const HEADER: &str = "Idempotency-Key";
 const MAX_KEY: usize = 255;
 /// Keys asked for in one statement.
 const CHUNK: usize = 200;
+/// How often keys are claimed that are forgotten at the same moment.
+const CLAIMS: usize = 3;
 
 /// What a request was answered: the encoded reply, or the refusal.
 pub type Answer = Result<Vec<u8>, Error>;
@@ -146,6 +148,41 @@ async fn claim_chunk(
     now: Timestamp,
     stored: &mut HashMap<usize, row::Model>,
 ) -> Result<(), Error> {
+    let mut left = places.to_vec();
+    for _ in 0..CLAIMS {
+        // On PostgreSQL this waits for whoever has written one of them and has not ended yet.
+        if insert(tx, keys, &left, now).await? {
+            return Ok(());
+        }
+        let mut rows = find(tx, keys, &left).await?;
+        left.retain(|&place| {
+            match rows.remove(&(keys[place].scope.clone(), keys[place].key.clone())) {
+                // A committed row always has its answer; one without is the row that we just wrote.
+                Some(row) if row.answer.is_none() => false,
+                Some(row) => {
+                    stored.insert(place, row);
+                    false
+                }
+                // It was there, had expired, and was forgotten before we looked: claimed once more.
+                None => true,
+            }
+        });
+        if left.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(Error::internal(anyhow::anyhow!(
+        "a claimed key is not there"
+    )))
+}
+
+/// Inserts rows without answers for those keys that have none. Tells whether none had.
+async fn insert(
+    tx: &DatabaseTransaction,
+    keys: &[&RequestKey],
+    places: &[usize],
+    now: Timestamp,
+) -> Result<bool, Error> {
     let rows = places.iter().map(|&place| row::ActiveModel {
         scope: Set(keys[place].scope.clone()),
         key: Set(keys[place].key.clone()),
@@ -161,9 +198,15 @@ async fn claim_chunk(
         )
         .exec_without_returning(tx)
         .await?;
-    if usize::try_from(inserted).ok() == Some(places.len()) {
-        return Ok(());
-    }
+    Ok(usize::try_from(inserted).ok() == Some(places.len()))
+}
+
+/// The rows of keys, by their names.
+async fn find(
+    tx: &DatabaseTransaction,
+    keys: &[&RequestKey],
+    places: &[usize],
+) -> Result<HashMap<(String, String), row::Model>, Error> {
     let any = places.iter().fold(Condition::any(), |any, &place| {
         any.add(
             row::Column::Scope
@@ -171,26 +214,11 @@ async fn claim_chunk(
                 .and(row::Column::Key.eq(keys[place].key.as_str())),
         )
     });
-    let mut rows: HashMap<(String, String), row::Model> = row::Entity::find()
-        .filter(any)
-        .all(tx)
-        .await?
+    let rows = row::Entity::find().filter(any).all(tx).await?;
+    Ok(rows
         .into_iter()
         .map(|row| ((row.scope.clone(), row.key.clone()), row))
-        .collect();
-    for &place in places {
-        match rows.remove(&(keys[place].scope.clone(), keys[place].key.clone())) {
-            // A committed row always has its answer; one without is the row that we just wrote.
-            Some(row) if row.answer.is_none() => {}
-            Some(row) => drop(stored.insert(place, row)),
-            None => {
-                return Err(Error::internal(anyhow::anyhow!(
-                    "a claimed key is not there"
-                )));
-            }
-        }
-    }
-    Ok(())
+        .collect())
 }
 
 /// We answer this much before the caller stops listening, so that the answer still arrives.
@@ -274,6 +302,20 @@ pub fn in_progress() -> Error {
         format!("an earlier request with this {HEADER} is still under way"),
     )
     .with_retry_after(Duration::from_secs(1))
+}
+
+/// What a caller is told when the answer of COMMIT is lost or comes too late: the work may be done or not.
+pub fn outcome_unknown() -> Error {
+    Error::unavailable(
+        "outcome_unknown",
+        "it is not known yet whether this was done; send it again with the same key",
+    )
+    .with_retry_after(Duration::from_secs(1))
+}
+
+/// Whether two answers read alike once they are stored.
+pub(crate) fn are_alike(one: &Answer, other: &Answer) -> bool {
+    encode(one) == encode(other)
 }
 
 /// Stores answers under keys that were claimed as fresh in the same transaction.

@@ -7,14 +7,19 @@
 //! | `mail.pub` | seals what only a mail may carry (X25519) |
 //! | `mail.key` | opens it; for notify-service alone |
 //!
-//! Each holds 32 bytes. A file that is missing is made; one that is there is never touched. Where `mail.pub` is there and
-//! `mail.key` is not, mails can be sealed and not opened: that is what every service but notify-service needs.
+//! Each holds 32 bytes. One process that is all services makes what is missing: [`Keys::load_or_create`]. Processes that
+//! must agree with others never do: they take what `coffer keys create` has made, from a folder that they may only read,
+//! and end where something is missing: [`Keys::load`].
+//!
+//! Where `mail.pub` is there and `mail.key` is not, mails can be sealed and not opened: that is what every service but
+//! notify-service needs.
 
-use std::fs;
-use std::io::{self, Write};
+mod files;
+
+use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use hmac::{Hmac, KeyInit, Mac};
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
@@ -36,10 +41,14 @@ const SEAL_VERSION: u8 = 1;
 /// Binds a seal to its use, so that nothing sealed for another purpose opens as a mail.
 const SEAL_INFO: &[u8] = b"coffer mail v1";
 const KEY_LENGTH: usize = 32;
+/// What every process needs.
+const NEEDED: [&str; 3] = ["service.key", "lookup.key", "mail.pub"];
+const MAIL_KEY: &str = "mail.key";
 
 /// Secrets that services share.
 pub struct Keys {
     dir: PathBuf,
+    may_create: bool,
     lookup: Vec<u8>,
     mail_private: Option<MailPrivateKey>,
     mail_public: MailPublicKey,
@@ -62,12 +71,13 @@ impl Keys {
     /// # Errors
     /// When a file cannot be read, made or is damaged, or when others than its owner and group may read it.
     pub fn load_or_create(dir: &Path) -> anyhow::Result<Self> {
-        create_dir(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        let service = load_key(dir, "service.key")?;
-        let lookup = load_key(dir, "lookup.key")?;
-        let (mail_private, mail_public) = load_mail_keys(dir)?;
+        files::create_dir(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let service = load_or_create_key(dir, "service.key")?;
+        let lookup = load_or_create_key(dir, "lookup.key")?;
+        let (mail_private, mail_public) = load_or_create_mail_keys(dir)?;
         Ok(Self {
             dir: dir.to_owned(),
+            may_create: true,
             lookup,
             mail_public,
             mail_private,
@@ -75,21 +85,97 @@ impl Keys {
         })
     }
 
+    /// Loads the secrets of a directory in which nothing is made: a process that invented a secret would be understood
+    /// by no other. `mail.key` is taken where it is there and may be read; see [`Keys::ensure_opens_mail`].
+    ///
+    /// The directory may be read-only and its files links, as in a volume of Kubernetes.
+    ///
+    /// # Errors
+    /// When a file is missing, with what makes it; when one cannot be read or is damaged, or when others than its owner
+    /// and group may read it.
+    pub fn load(dir: &Path) -> anyhow::Result<Self> {
+        let mut missing = Vec::new();
+        for name in NEEDED {
+            if files::read(&dir.join(name))?.is_none() {
+                missing.push(name);
+            }
+        }
+        if !missing.is_empty() {
+            bail!(is_missing(dir, &missing.join(", ")));
+        }
+        let key = |name: &str| load_key(dir, name)?.with_context(|| is_missing(dir, name));
+        let public = read_public(dir, &key("mail.pub")?)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            may_create: false,
+            lookup: key("lookup.key")?,
+            mail_private: readable_mail_key(dir, &public)?,
+            mail_public: public,
+            service_tokens: ServiceTokens::new(&key("service.key")?),
+        })
+    }
+
+    /// Makes all secrets that services share, in a directory that has none of them; makes the directory (0700) too.
+    ///
+    /// # Errors
+    /// When one is there already: whoever holds it would no longer be understood. When a file cannot be made.
+    pub fn create(dir: &Path) -> anyhow::Result<Self> {
+        for name in NEEDED.into_iter().chain([MAIL_KEY]) {
+            let path = dir.join(name);
+            let there = path.symlink_metadata().is_ok();
+            ensure!(
+                !there,
+                "{} is there already and stays as it is",
+                path.display()
+            );
+        }
+        Self::load_or_create(dir)
+    }
+
+    /// Asserts that sealed mails can be opened, for whoever is to send them.
+    ///
+    /// # Errors
+    /// When `mail.key` is missing, with what makes it, or may not be read.
+    pub fn ensure_opens_mail(&self) -> anyhow::Result<()> {
+        if self.mail_private.is_none() {
+            load_key(&self.dir, MAIL_KEY)?.with_context(|| is_missing(&self.dir, MAIL_KEY))?;
+        }
+        Ok(())
+    }
+
+    /// Whether secrets that are missing may be made here.
+    pub fn may_create(&self) -> bool {
+        self.may_create
+    }
+
     /// The directory of the secrets.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
+    /// The content of the file `name` beside the other secrets; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read, when others than its owner and group may read it, or when `name` is not a plain file name.
+    pub fn load_file(&self, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        files::ensure_plain(name)?;
+        files::read(&self.dir.join(name))
+    }
+
     /// The content of the file `name` beside the other secrets; `make` gives it when there is none yet.
     ///
     /// # Errors
-    /// As [`Keys::load_or_create`]; also when `name` is not a plain file name.
+    /// As [`Keys::load_file`]; also when there is none and none may be made here.
     pub fn load_or_create_file(
         &self,
         name: &str,
         make: impl FnOnce() -> Vec<u8>,
     ) -> anyhow::Result<Vec<u8>> {
-        load_or_create_file(&self.dir, name, make)
+        if self.may_create {
+            return files::load_or_create(&self.dir, name, make);
+        }
+        self.load_file(name)?
+            .with_context(|| is_missing(&self.dir, name))
     }
 
     /// Makes and checks the tokens with which services call each other.
@@ -163,260 +249,84 @@ impl Keys {
     }
 }
 
-fn load_mail_keys(dir: &Path) -> anyhow::Result<(Option<MailPrivateKey>, MailPublicKey)> {
-    let damaged =
-        |name: &str, error| anyhow::anyhow!("{}/{name} is damaged: {error}", dir.display());
-    let told = read(&dir.join("mail.pub"))?;
+/// What to say of secrets that are not in `dir`.
+pub fn is_missing(dir: &Path, names: &str) -> String {
+    let dir = dir.display();
+    format!(
+        "{names} is missing in {dir}; `coffer keys create --dir {dir}` makes all secrets, once for all services"
+    )
+}
+
+fn load_or_create_mail_keys(dir: &Path) -> anyhow::Result<(Option<MailPrivateKey>, MailPublicKey)> {
+    let told = load_key(dir, "mail.pub")?;
     if let Some(told) = &told
-        && read(&dir.join("mail.key"))?.is_none()
+        && files::read(&dir.join(MAIL_KEY))?.is_none()
     {
-        let public = MailPublicKey::from_bytes(told).map_err(|e| damaged("mail.pub", e))?;
-        return Ok((None, public));
+        return Ok((None, read_public(dir, told)?));
     }
-    let private = MailPrivateKey::from_bytes(&load_key(dir, "mail.key")?)
-        .map_err(|error| damaged("mail.key", error))?;
+    let private = read_private(dir, &load_or_create_key(dir, MAIL_KEY)?)?;
     let public = X25519HkdfSha256::sk_to_pk(&private);
-    let told = load_or_create_file(dir, "mail.pub", || public.to_bytes().to_vec())?;
-    ensure!(
-        told == public.to_bytes().as_slice(),
-        "mail.pub and mail.key in {} do not belong together",
-        dir.display()
-    );
+    let told = files::load_or_create(dir, "mail.pub", || public.to_bytes().to_vec())?;
+    ensure_pair(dir, &private, &read_public(dir, &told)?)?;
     Ok((Some(private), public))
 }
 
-fn load_key(dir: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
-    let key = load_or_create_file(dir, name, || rand::random::<[u8; KEY_LENGTH]>().to_vec())?;
+/// The private half, for those who may read it.
+fn readable_mail_key(dir: &Path, public: &MailPublicKey) -> anyhow::Result<Option<MailPrivateKey>> {
+    let key = match load_key(dir, MAIL_KEY) {
+        Err(error) if is_denied(&error) => return Ok(None),
+        key => key?,
+    };
+    let Some(key) = key else { return Ok(None) };
+    let private = read_private(dir, &key)?;
+    ensure_pair(dir, &private, public)?;
+    Ok(Some(private))
+}
+
+fn is_denied(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+fn read_public(dir: &Path, bytes: &[u8]) -> anyhow::Result<MailPublicKey> {
+    MailPublicKey::from_bytes(bytes).map_err(|error| damaged(dir, "mail.pub", &error))
+}
+
+fn read_private(dir: &Path, bytes: &[u8]) -> anyhow::Result<MailPrivateKey> {
+    MailPrivateKey::from_bytes(bytes).map_err(|error| damaged(dir, MAIL_KEY, &error))
+}
+
+fn ensure_pair(dir: &Path, private: &MailPrivateKey, public: &MailPublicKey) -> anyhow::Result<()> {
     ensure!(
-        key.len() == KEY_LENGTH,
-        "{}/{name} is damaged: it holds {} bytes instead of {KEY_LENGTH}",
-        dir.display(),
-        key.len()
-    );
-    Ok(key)
-}
-
-fn load_or_create_file(
-    dir: &Path,
-    name: &str,
-    make: impl FnOnce() -> Vec<u8>,
-) -> anyhow::Result<Vec<u8>> {
-    let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
-    ensure!(plain, "{name:?} is not a plain file name");
-    let path = dir.join(name);
-    if let Some(content) = read(&path)? {
-        return Ok(content);
-    }
-    create(dir, &path, &make()).with_context(|| format!("cannot create {}", path.display()))?;
-    // Read back: another process may have been faster, and then its secret counts.
-    read(&path)?.with_context(|| format!("{} is gone", path.display()))
-}
-
-fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
-    let failed = || format!("cannot read {}", path.display());
-    match fs::metadata(path) {
-        Ok(metadata) => ensure_private(path, &metadata)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(failed),
-    }
-    fs::read(path).map(Some).with_context(failed)
-}
-
-/// Gives `path` its content in one step: whoever sees the file sees all of it, and of two that race one wins.
-fn create(dir: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = dir.join(format!(".{:032x}.new", rand::random::<u128>()));
-    let outcome = write_new(&temporary, content).and_then(|()| fs::hard_link(&temporary, path));
-    let _ = fs::remove_file(&temporary);
-    match outcome {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => sync_dir(dir),
-    }
-}
-
-fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
-}
-
-fn create_dir(dir: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
-}
-
-#[cfg(unix)]
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    fs::File::open(dir)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_dir(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(unix)]
-fn ensure_private(path: &Path, metadata: &fs::Metadata) -> anyhow::Result<()> {
-    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
-    ensure!(
-        mode & 0o007 == 0,
-        "{} may be read or changed by everyone (mode {:o}); allow its owner only: chmod 600",
-        path.display(),
-        mode & 0o777
+        X25519HkdfSha256::sk_to_pk(private).to_bytes() == public.to_bytes(),
+        "mail.pub and mail.key in {} do not belong together",
+        dir.display()
     );
     Ok(())
 }
 
-#[cfg(not(unix))]
-fn ensure_private(_: &Path, _: &fs::Metadata) -> anyhow::Result<()> {
-    Ok(())
+fn damaged(dir: &Path, name: &str, why: &dyn std::fmt::Display) -> anyhow::Error {
+    anyhow::anyhow!("{}/{name} is damaged: {why}", dir.display())
+}
+
+fn load_or_create_key(dir: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
+    let make = || rand::random::<[u8; KEY_LENGTH]>().to_vec();
+    of_length(dir, name, files::load_or_create(dir, name, make)?)
+}
+
+fn load_key(dir: &Path, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
+    let key = files::read(&dir.join(name))?;
+    key.map(|key| of_length(dir, name, key)).transpose()
+}
+
+fn of_length(dir: &Path, name: &str, key: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    if key.len() == KEY_LENGTH {
+        return Ok(key);
+    }
+    let why = format!("it holds {} bytes instead of {KEY_LENGTH}", key.len());
+    Err(damaged(dir, name, &why))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn secret() -> MailSecret {
-        MailSecret {
-            to: "asha@example.org".into(),
-            name: "Asha".into(),
-            values: [("token".to_owned(), "t0p".to_owned())].into(),
-        }
-    }
-
-    #[test]
-    fn secrets_are_the_same_after_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Keys::load_or_create(&dir.path().join("keys")).unwrap();
-        let second = Keys::load_or_create(&dir.path().join("keys")).unwrap();
-        assert_eq!(first.email_hash("A@b.org"), second.email_hash(" a@B.org"));
-        assert_ne!(first.email_hash("a@b.org"), first.email_hash("a@c.org"));
-        let sealed = first.seal_mail(&secret(), b"user");
-        assert_eq!(second.open_mail(&sealed, b"user").unwrap(), secret());
-    }
-
-    #[test]
-    fn processes_that_start_at_once_agree() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("keys");
-        let hashes: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8)
-                .map(|_| {
-                    scope.spawn(|| {
-                        let keys = Keys::load_or_create(&path).unwrap();
-                        (
-                            keys.email_hash("a@b.org"),
-                            keys.load_or_create_file("x", || rand::random::<[u8; 16]>().to_vec())
-                                .unwrap(),
-                        )
-                    })
-                })
-                .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .collect()
-        });
-        assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]));
-        let left = fs::read_dir(&path).unwrap().count();
-        assert_eq!(left, 5, "no temporary file is left");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn secrets_belong_to_their_owner_alone() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("keys");
-        Keys::load_or_create(&path).unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&path), 0o700);
-        assert_eq!(mode(&path.join("mail.key")), 0o600);
-        fs::set_permissions(path.join("mail.key"), fs::Permissions::from_mode(0o644)).unwrap();
-        let refused = Keys::load_or_create(&path).unwrap_err().to_string();
-        assert!(refused.contains("mail.key"), "{refused}");
-    }
-
-    #[test]
-    fn a_damaged_secret_is_named_and_never_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        Keys::load_or_create(dir.path()).unwrap();
-        let path = dir.path().join("lookup.key");
-        fs::write(&path, b"short").unwrap();
-        let refused = Keys::load_or_create(dir.path()).unwrap_err().to_string();
-        assert!(refused.contains("lookup.key"), "{refused}");
-        assert_eq!(fs::read(&path).unwrap(), b"short");
-    }
-
-    #[test]
-    fn who_has_only_the_public_half_seals_and_cannot_open() {
-        let dir = tempfile::tempdir().unwrap();
-        let notify = Keys::load_or_create(&dir.path().join("notify")).unwrap();
-        let others = dir.path().join("others");
-        create_dir(&others).unwrap();
-        for name in ["service.key", "lookup.key", "mail.pub"] {
-            fs::copy(notify.dir().join(name), others.join(name)).unwrap();
-        }
-        let auth = Keys::load_or_create(&others).unwrap();
-        assert!(!others.join("mail.key").exists());
-        let sealed = auth.seal_mail(&secret(), b"user");
-        assert_eq!(
-            auth.open_mail(&sealed, b"user").unwrap_err().kind(),
-            Kind::Internal
-        );
-        assert_eq!(notify.open_mail(&sealed, b"user").unwrap(), secret());
-    }
-
-    #[test]
-    fn halves_that_do_not_belong_together_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let one = Keys::load_or_create(&dir.path().join("one")).unwrap();
-        let two = Keys::load_or_create(&dir.path().join("two")).unwrap();
-        fs::copy(one.dir().join("mail.pub"), two.dir().join("mail.pub")).unwrap();
-        let refused = Keys::load_or_create(two.dir()).unwrap_err().to_string();
-        assert!(refused.contains("do not belong together"), "{refused}");
-    }
-
-    #[test]
-    fn file_names_cannot_leave_the_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        let keys = Keys::load_or_create(dir.path()).unwrap();
-        for name in ["", "../x", "/etc/x", ".hidden", "a/b"] {
-            assert!(
-                keys.load_or_create_file(name, Vec::new).is_err(),
-                "{name:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_seal_opens_only_unchanged_and_for_whom_it_was_made() {
-        let dir = tempfile::tempdir().unwrap();
-        let keys = Keys::load_or_create(dir.path()).unwrap();
-        let sealed = keys.seal_mail(&secret(), b"user");
-        assert_ne!(
-            sealed,
-            keys.seal_mail(&secret(), b"user"),
-            "each seal is different"
-        );
-        assert!(keys.open_mail(&sealed, b"other").is_err());
-        for at in 0..sealed.len() {
-            let mut changed = sealed.clone();
-            changed[at] ^= 1;
-            assert_eq!(
-                keys.open_mail(&changed, b"user").unwrap_err().reason(),
-                "seal_broken"
-            );
-            assert!(keys.open_mail(&sealed[..at], b"user").is_err());
-        }
-        let other_dir = tempfile::tempdir().unwrap();
-        let other = Keys::load_or_create(other_dir.path()).unwrap();
-        assert!(other.open_mail(&sealed, b"user").is_err());
-    }
-}
+mod tests;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sea_orm::ConnectionTrait;
-use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType, Order, Query};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait};
 
 use crate::consumer::{INBOX_RETENTION, dead_letter, inbox};
 use crate::shutdown::Tasks;
@@ -35,58 +35,90 @@ pub fn spawn(work: Work, tasks: &Tasks) {
     });
 }
 
-/// One round: forgets expired keys and inbox rows. Returns how many rows went.
+/// One round: forgets expired keys, inbox rows and dead letters. Returns how many rows went.
 ///
 /// # Errors
 /// As any query.
 pub async fn run(work: &Work) -> Result<u64, Error> {
+    use dead_letter::Column as Letter;
+    use idempotency::row::Column as Key;
+    use inbox::Column as Seen;
     let now = work.now();
-    let mut removed = 0;
+    let before = |age: Duration| now.checked_sub(age).map_or(i64::MIN, time::to_micros);
+
+    let expired = before(KEY_RETENTION);
+    let mut gone = forget(
+        work,
+        idempotency::row::Entity,
+        &[Key::Scope, Key::Key],
+        Key::At,
+        expired,
+    )
+    .await?;
+    let expired = before(INBOX_RETENTION);
+    gone += forget(
+        work,
+        inbox::Entity,
+        &[Seen::Consumer, Seen::EventId],
+        Seen::At,
+        expired,
+    )
+    .await?;
+    let expired = before(DEAD_LETTER_RETENTION);
+    let letters = forget(
+        work,
+        dead_letter::Entity,
+        &[Letter::Consumer, Letter::EventId],
+        Letter::At,
+        expired,
+    )
+    .await?;
+    if letters > 0 {
+        tracing::warn!(letters, "dead letters were too old to keep");
+    }
+    Ok(gone + letters)
+}
+
+/// Removes the rows of a table whose `time` is at or before `before`, oldest first and in small transactions. `key` is
+/// the table's primary key. Returns how many rows went.
+///
+/// Any number of replicas may do so at once: on PostgreSQL it never waits for rows that somebody else holds, but
+/// leaves them to the next round, so it cannot stand in a circle of waiting.
+///
+/// # Errors
+/// As any query.
+pub async fn forget<C: ColumnTrait>(
+    work: &Work,
+    table: impl EntityTrait<Column = C>,
+    key: &[C],
+    time: C,
+    before: i64,
+) -> Result<u64, Error> {
+    let mut gone = 0;
     loop {
-        let mut keys = Query::delete();
         let mut old = Query::select();
-        old.columns([
-            idempotency::row::Column::Scope,
-            idempotency::row::Column::Key,
-        ])
-        .from(idempotency::row::Entity)
-        .and_where(Expr::col(idempotency::row::Column::At).lt(time::to_micros(now - KEY_RETENTION)))
-        .limit(BATCH);
-        keys.from_table(idempotency::row::Entity).and_where(
-            Expr::tuple([
-                Expr::col(idempotency::row::Column::Scope),
-                Expr::col(idempotency::row::Column::Key),
-            ])
-            .in_subquery(old),
-        );
-        let mut events = Query::delete();
-        let mut seen = Query::select();
-        seen.columns([inbox::Column::Consumer, inbox::Column::EventId])
-            .from(inbox::Entity)
-            .and_where(Expr::col(inbox::Column::At).lt(time::to_micros(now - INBOX_RETENTION)))
+        old.columns(key.iter().copied())
+            .from(table)
+            .and_where(Expr::col(time).lte(before))
+            .order_by(time, Order::Asc)
             .limit(BATCH);
-        events.from_table(inbox::Entity).and_where(
-            Expr::tuple([
-                Expr::col(inbox::Column::Consumer),
-                Expr::col(inbox::Column::EventId),
-            ])
-            .in_subquery(seen),
-        );
-        let mut letters = Query::delete();
-        letters.from_table(dead_letter::Entity).and_where(
-            Expr::col(dead_letter::Column::At).lt(time::to_micros(now - DEAD_LETTER_RETENTION)),
-        );
-        let unit = work.begin().await?;
-        let forgotten = unit.tx().execute(&letters).await?.rows_affected();
-        if forgotten > 0 {
-            tracing::warn!(forgotten, "dead letters were too old to keep");
+        // A look costs no write lock.
+        let look = old.clone().limit(1).to_owned();
+        if work.db().reader().query_one(&look).await?.is_none() {
+            return Ok(gone);
         }
-        let gone = unit.tx().execute(&keys).await?.rows_affected()
-            + unit.tx().execute(&events).await?.rows_affected();
+        // SQLite knows no such lock and needs none.
+        old.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+        let mut delete = Query::delete();
+        delete
+            .from_table(table)
+            .and_where(Expr::tuple(key.iter().map(|column| Expr::col(*column))).in_subquery(old));
+        let unit = work.begin().await?;
+        let removed = unit.tx().execute(&delete).await?.rows_affected();
         unit.commit().await?;
-        removed += gone;
-        if gone < BATCH {
-            return Ok(removed);
+        gone += removed;
+        if removed < BATCH {
+            return Ok(gone);
         }
     }
 }

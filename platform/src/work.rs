@@ -48,6 +48,12 @@ impl Work {
         }
     }
 
+    /// The same on other connections to the same database, for work that is not to wait for the connections of others.
+    #[must_use]
+    pub fn on(&self, db: Database) -> Self {
+        Self { db, ..self.clone() }
+    }
+
     /// Name of the service, as it stands in the events that it emits.
     pub fn source(&self) -> &'static str {
         self.source
@@ -104,7 +110,7 @@ impl Work {
             Some(idempotency::Claim::Replayed(answer)) => Ok(Begun::Replayed(answer)),
             Some(idempotency::Claim::Reused) => Err(idempotency::reused()),
             _ => {
-                unit.key = Some((key.clone(), false));
+                unit.key = Some((key.clone(), None));
                 unit._place = Some(place);
                 Ok(Begun::Fresh(unit))
             }
@@ -123,8 +129,8 @@ pub struct UnitOfWork {
     now: Timestamp,
     events: Vec<outbox::Row>,
     hooks: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
-    /// The key claimed, and whether its answer is stored.
-    key: Option<(RequestKey, bool)>,
+    /// The key claimed, and its answer once stored.
+    key: Option<(RequestKey, Option<Answer>)>,
     work: Work,
     /// Given up last, when the transaction has ended.
     _place: Option<Place>,
@@ -184,24 +190,33 @@ impl UnitOfWork {
             return Err(Error::internal(anyhow::anyhow!("an answer needs a key")));
         };
         idempotency::store(&self.tx, &[(key, answer)], self.now).await?;
-        *stored = true;
+        *stored = Some(answer.clone());
         Ok(())
     }
 
     /// Commits state, events and answer as one.
     ///
     /// # Errors
-    /// As any statement. A connection lost here leaves the outcome open: the same key tells it.
+    /// As any statement. Under a key, an error other than `outcome_unknown` says that nothing was done: where the
+    /// connection is lost here, the key is asked what became of it. `outcome_unknown` when the key does not tell
+    /// before the deadline of the call that is being answered. Without a key a connection lost here leaves it open.
     pub async fn commit(self) -> Result<(), Error> {
-        if let Some((key, false)) = &self.key {
-            return Err(Error::internal(anyhow::anyhow!(
-                "no answer was stored for a key of {}",
-                key.scope()
-            )));
-        }
+        let key = match self.key {
+            Some((key, None)) => {
+                return Err(Error::internal(anyhow::anyhow!(
+                    "no answer was stored for a key of {}",
+                    key.scope()
+                )));
+            }
+            Some((key, Some(answer))) => Some((key, answer)),
+            None => None,
+        };
         let told = !self.events.is_empty();
         outbox::insert(&self.tx, self.events).await?;
-        self.tx.commit().await?;
+        match key {
+            None => self.tx.commit().await?,
+            Some((key, answer)) => commit_once(self.tx, &self.work, &key, &answer).await?,
+        }
         if told {
             self.work.committed.notify_one();
         }
@@ -214,4 +229,41 @@ impl UnitOfWork {
         }
         Ok(())
     }
+}
+
+/// Commits work under a key. Where the answer of COMMIT is lost, the key tells what became of it.
+async fn commit_once(
+    tx: DatabaseTransaction,
+    work: &Work,
+    key: &RequestKey,
+    answer: &Answer,
+) -> Result<(), Error> {
+    let deadline = grpc::current_deadline();
+    let too_late = |_| idempotency::outcome_unknown();
+    let Err(error) = idempotency::until(deadline, tx.commit())
+        .await
+        .map_err(too_late)?
+    else {
+        return Ok(());
+    };
+    tracing::warn!(service = work.source, %error, "the answer of a COMMIT was lost; its key is asked");
+    match idempotency::until(deadline, found_under(work, key)).await {
+        // Of two that did the work, which a retry elsewhere can make of one, only one answer stands.
+        Ok(Ok(idempotency::Claim::Replayed(found))) if idempotency::are_alike(&found, answer) => {
+            Ok(())
+        }
+        // The key could be claimed, so the transaction is over and was rolled back.
+        Ok(Ok(idempotency::Claim::Fresh)) => Err(error.into()),
+        _ => Err(idempotency::outcome_unknown()),
+    }
+}
+
+/// What a key stands for. Waits for a transaction with it that has not ended, and leaves everything as it is.
+async fn found_under(work: &Work, key: &RequestKey) -> Result<idempotency::Claim, Error> {
+    let tx = work.db.begin().await?;
+    let mut claims = idempotency::claim(&tx, &[key], work.now()).await?;
+    tx.rollback().await?;
+    claims
+        .pop()
+        .ok_or_else(|| Error::internal(anyhow::anyhow!("a key without a claim")))
 }

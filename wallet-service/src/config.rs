@@ -17,7 +17,7 @@ const MAX_CATEGORY: usize = 64;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WalletConfig {
-    /// Where the ledger is kept.
+    /// Where the ledger is kept. On PostgreSQL payments have up to four connections of their own beside those of here.
     pub database: DatabaseConfig,
     /// ISO 4217 code of the account that everybody gets when they register.
     pub default_currency: String,
@@ -37,8 +37,25 @@ pub struct PosterConfig {
     pub batch: u32,
     /// Most commands that wait; further ones are told to come back later.
     pub queue: u32,
-    /// How long one try of a transaction may take, in milliseconds, before its connection is given up; 100 to 60000.
+    /// How long one try of a transaction may take, in milliseconds, before its connection is given up; 100 to 60000. On
+    /// PostgreSQL it also bounds how long a replica that froze may keep the others from its accounts.
     pub try_timeout_ms: u64,
+}
+
+/// Connections for payments alone: one that works, and those that were given up and have not ended yet.
+const OWN_CONNECTIONS: u32 = 4;
+
+impl PosterConfig {
+    /// The connections of payments, for a database that knows many.
+    pub(crate) fn own(&self, database: &DatabaseConfig) -> DatabaseConfig {
+        let timeout = self.try_timeout_ms;
+        DatabaseConfig {
+            max_connections: OWN_CONNECTIONS,
+            statement_timeout_ms: database.statement_timeout_ms.min(timeout),
+            idle_in_transaction_timeout_ms: database.idle_in_transaction_timeout_ms.min(timeout),
+            ..database.clone()
+        }
+    }
 }
 
 impl Default for WalletConfig {

@@ -27,6 +27,7 @@ use platform::work::Work;
 use platform::{Handles, identity, maintenance};
 use proto::subscriptions::WALLET_USERS;
 use proto::wallet::v1::wallet_server::WalletServer;
+use sea_orm::DbBackend;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
@@ -71,7 +72,14 @@ pub async fn run(
         queue: usize::try_from(config.poster.queue)?,
         patience: Duration::from_millis(config.poster.try_timeout_ms),
     };
-    let poster = Poster::start(work.clone(), limits, tasks);
+    // Neither readers nor events can take the connections of payments. SQLite has one writer for all.
+    let payments = match db.backend() {
+        DbBackend::Postgres => {
+            work.on(Database::connect(&config.poster.own(&config.database)).await?)
+        }
+        _ => work.clone(),
+    };
+    let poster = Poster::start(payments, limits, tasks);
     let funding = Funding::new(&config.funding_source).context("unknown funding source")?;
     let wallet = WalletGrpc {
         commands: Commands::new(work.clone(), poster, funding),

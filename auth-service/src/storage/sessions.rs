@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use platform::Error;
 use platform::time::to_micros;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
 pub use entity::Model as Session;
@@ -74,7 +74,7 @@ pub async fn end(
     Ok(outcome.rows_affected == 1)
 }
 
-/// Up to `limit` sessions of a user that began by `began_by`, were not ended, and whose time was not up at `live_at`.
+/// The first `limit` sessions, in the order of their ids, of a user that began by `began_by`, were not ended, and whose time was not up at `live_at`.
 ///
 /// # Errors
 /// As any query.
@@ -92,6 +92,8 @@ pub async fn open_of(
         .filter(Column::EndedAt.is_null())
         .filter(Column::CreatedAt.lte(to_micros(began_by)))
         .filter(Column::ExpiresAt.gt(to_micros(live_at)))
+        // Those who end them lock them in this order, so that two never wait for each other in a circle.
+        .order_by_asc(Column::Id)
         .limit(limit)
         .into_tuple::<Uuid>()
         .all(db)

@@ -1,4 +1,4 @@
-//! auth-service over gRPC, on SQLite.
+//! auth-service over gRPC, on SQLite or on the server that the environment names.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@ mod migrations;
 mod profile;
 mod refresh;
 mod register;
+mod replicas;
 mod resend_verification;
 mod search_users;
 mod sweep;

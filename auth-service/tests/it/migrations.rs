@@ -9,19 +9,14 @@ async fn the_schema_goes_up_down_and_up_again() {
         database: platform.database_config("auth"),
         ..Default::default()
     };
-    let own = |told: &str| {
-        told.lines()
-            .find(|line| line.contains("identity"))
-            .unwrap()
-            .to_owned()
-    };
+    let newest = |told: &str| told.lines().last().unwrap().to_owned();
     for _ in 0..2 {
         let up = auth_service::migrate(&config, Direction::Up).await.unwrap();
         assert!(up.lines().all(|line| line.starts_with("applied")), "{up}");
         let down = auth_service::migrate(&config, Direction::Down)
             .await
             .unwrap();
-        assert!(own(&down).starts_with("pending"), "{down}");
+        assert!(newest(&down).starts_with("pending"), "{down}");
         let status = auth_service::migrate(&config, Direction::Status)
             .await
             .unwrap();

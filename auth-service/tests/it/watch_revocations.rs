@@ -11,7 +11,7 @@ use tonic::Streaming;
 
 use crate::world::{World, open, registration, sign_in};
 
-async fn watch(
+pub(crate) async fn watch(
     world: &World,
     mut client: IdentityClient<GrpcChannel>,
 ) -> (Vec<String>, Streaming<WatchRevocationsResponse>) {
@@ -35,7 +35,9 @@ async fn watch(
     }
 }
 
-async fn next_revoked(stream: &mut Streaming<WatchRevocationsResponse>) -> RevokedSession {
+pub(crate) async fn next_revoked(
+    stream: &mut Streaming<WatchRevocationsResponse>,
+) -> RevokedSession {
     loop {
         let message = timeout(DEADLINE, stream.message())
             .await

@@ -245,7 +245,7 @@ fn cheap() -> AuthConfig {
     config
 }
 
-async fn serve(config: AuthConfig, handles: Handles) -> IdentityClient<GrpcChannel> {
+pub(crate) async fn serve(config: AuthConfig, handles: Handles) -> IdentityClient<GrpcChannel> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     auth_service::run(config, listener, handles).await.unwrap();

@@ -4,6 +4,7 @@ mod check_config;
 mod config_example;
 mod demo;
 mod events_redrive;
+mod keys;
 mod ledger_verify;
 mod migrate;
 mod up;
@@ -46,6 +47,9 @@ enum Command {
     /// The books
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Secrets that separate services share
+    #[command(subcommand)]
+    Keys(KeysCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -64,6 +68,12 @@ enum EventsCommand {
 enum LedgerCommand {
     /// Check that entries sum to zero and balances equal their entries
     Verify(ledger_verify::Verify),
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Make a complete set, once for all services; what is there is never overwritten
+    Create(keys::Create),
 }
 
 /// Why a command did not do what it should.
@@ -138,6 +148,7 @@ impl Args {
             Command::Migrate(migrate) => migrate.run(&config()?).await,
             Command::Events(EventsCommand::Redrive) => events_redrive::run(&config()?).await,
             Command::Ledger(LedgerCommand::Verify(verify)) => verify.run(&config()?).await,
+            Command::Keys(KeysCommand::Create(create)) => create.run(),
         }
     }
 }

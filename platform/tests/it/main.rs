@@ -1,4 +1,4 @@
-//! The platform's promises, on the adapters of both profiles.
+//! The platform's promises, on the adapters of the embedded profile and on the servers that the environment names.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +8,8 @@
 
 mod event_bus;
 mod fanout;
+mod lost_commit;
+mod maintenance;
 mod rate_limit;
 mod redis_client;
 mod redis_server;

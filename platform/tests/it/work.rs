@@ -6,7 +6,7 @@ use proto::identity::v1::{EmailVerified, GetProfileRequest, VerifyEmailRequest};
 use sea_orm_migration::prelude::*;
 use uuid::Uuid;
 
-struct Tables;
+pub(crate) struct Tables;
 
 impl MigratorTrait for Tables {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {

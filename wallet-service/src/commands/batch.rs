@@ -8,6 +8,7 @@ use platform::idempotency::{self, Claim};
 use platform::work::{Answer, RequestKey, UnitOfWork, Work};
 use platform::{Error, id, time};
 use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
 
 use super::{Encode, Outcome, Ticket, account_not_ready};
 use crate::domain::{
@@ -145,9 +146,9 @@ async fn decide(work: &Work, orders: &[&Order]) -> Result<(UnitOfWork, Outcomes)
         .iter()
         .zip(&claims)
         .filter(|(_, claim)| matches!(claim, Claim::Fresh))
-        .map(|(&at, _)| known.plan(at, orders[at], TransactionId(id::new(unit.now()))))
+        .map(|(&at, _)| known.plan(at, orders[at]))
         .collect();
-    let answers = decide_and_save(&mut unit, &known, fresh).await?;
+    let answers = decide_and_save(work, &mut unit, &known, fresh).await?;
     let stored: Vec<(&RequestKey, &Answer)> = answers
         .iter()
         .map(|(&at, answer)| (&orders[at].key, answer))
@@ -190,6 +191,9 @@ struct Known {
     accounts: Directory,
 }
 
+/// What a transaction is called until it is its turn.
+const UNNAMED: TransactionId = TransactionId(Uuid::nil());
+
 /// An order with the accounts behind its names.
 struct Planned<'a> {
     at: usize,
@@ -221,7 +225,7 @@ impl Known {
         Ok(Self { payees, accounts })
     }
 
-    fn plan<'a>(&self, at: usize, order: &'a Order, transaction: TransactionId) -> Planned<'a> {
+    fn plan<'a>(&self, at: usize, order: &'a Order) -> Planned<'a> {
         let (user, amount) = (order.user, order.amount);
         let own = self.accounts.find(user, amount.currency());
         let (step, taker) = match &order.intent {
@@ -239,7 +243,7 @@ impl Known {
                 let external = *external;
                 (
                     Step::Deposit(DepositOrder {
-                        transaction,
+                        transaction: UNNAMED,
                         external,
                         target,
                         amount,
@@ -255,7 +259,7 @@ impl Known {
                 });
                 let payer_account = own;
                 let transfer = TransferOrder {
-                    transaction,
+                    transaction: UNNAMED,
                     payer: user,
                     payer_account,
                     payee,
@@ -267,7 +271,7 @@ impl Known {
         Planned {
             at,
             order,
-            transaction,
+            transaction: UNNAMED,
             step,
             taker,
         }
@@ -299,6 +303,7 @@ impl Step {
 /// Locks the accounts, lets the ledger decide each order in turn, and writes everything in bulk. Returns the answers
 /// by the places of their orders.
 async fn decide_and_save(
+    work: &Work,
     unit: &mut UnitOfWork,
     known: &Known,
     fresh: Vec<Planned<'_>>,
@@ -319,9 +324,13 @@ async fn decide_and_save(
     let mut ledger = Ledger::new(opened.iter().map(|one| one.account.clone()));
     let mut records = Vec::with_capacity(fresh.len());
     let mut entries: Vec<Entry> = Vec::with_capacity(fresh.len() * 2);
-    for planned in fresh {
+    // Named once the accounts are ours: between replicas, too, the ids of an account's transactions rise like its
+    // versions, as far as the clocks of the replicas agree.
+    let now = work.now().max(unit.now());
+    for mut planned in fresh {
+        planned.name(TransactionId(id::new(now)));
         let decision = planned.step.decide(&mut ledger);
-        let record = planned.record(&decision, unit.now());
+        let record = planned.record(&decision, now);
         planned.tell(unit, &record, &decision);
         let answer = match decision {
             Ok(posting) => {
@@ -336,7 +345,7 @@ async fn decide_and_save(
         records.push(record);
     }
     transactions::insert(unit.tx(), &records).await?;
-    transactions::insert_entries(unit.tx(), &entries, unit.now()).await?;
+    transactions::insert_entries(unit.tx(), &entries, now).await?;
     accounts::save(unit.tx(), touched(&ledger, &opened)).await?;
     Ok(answers)
 }
@@ -353,6 +362,14 @@ fn touched<'a>(ledger: &'a Ledger, before: &'a [Opened]) -> impl Iterator<Item =
 }
 
 impl Planned<'_> {
+    fn name(&mut self, transaction: TransactionId) {
+        self.transaction = transaction;
+        match &mut self.step {
+            Step::Deposit(deposit) => deposit.transaction = transaction,
+            Step::Transfer(transfer) => transfer.transaction = transaction,
+        }
+    }
+
     fn record(&self, decision: &Result<Posting, Refusal>, now: Timestamp) -> TransactionRecord {
         let order = self.order;
         let (kind, source, description, category, giver) = match &order.intent {

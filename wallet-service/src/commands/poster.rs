@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use platform::idempotency::{self, outcome_unknown};
 use platform::shutdown::Tasks;
 use platform::work::{RequestKey, Work};
-use platform::{Error, Kind, idempotency};
+use platform::{Error, Kind};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -170,14 +171,6 @@ impl Drop for Place {
             }
         }
     }
-}
-
-fn outcome_unknown() -> Error {
-    Error::unavailable(
-        "outcome_unknown",
-        "it is not known yet whether this was done; send it again with the same key",
-    )
-    .with_retry_after(Duration::from_secs(1))
 }
 
 /// What the task needs for every batch.

@@ -4,7 +4,7 @@ use platform::database::Database;
 use platform::{Error, Kind};
 
 use crate::storage::verification::{self, CurrencyTotal};
-use crate::storage::{has_schema, snapshot};
+use crate::storage::{has_schema, patient_snapshot};
 
 /// Something that does not add up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub async fn verify_ledger(db: &Database) -> Result<LedgerReport, Error> {
             "there is no ledger in this database yet",
         ));
     }
-    let tx = snapshot(db).await?;
+    let tx = patient_snapshot(db).await?;
     let [accounts, transactions, entries] = verification::counts(&tx).await?;
     let totals = verification::totals(&tx).await?;
     let mut differences = Vec::new();

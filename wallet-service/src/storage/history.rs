@@ -55,8 +55,8 @@ pub(crate) struct HistoryFilter {
 
 /// Up to `limit` transactions of a user before `after`, newest first, and the users in them.
 ///
-/// Ids are UUIDv7 that the poster makes in rising order, so they are the order of time and a position between
-/// two pages. Both scans see the same moment, so nothing can slip in between them.
+/// Ids are UUIDv7 that the posters make when it is a transaction's turn, so they are the order of time and a position
+/// between two pages. Both scans see the same moment, so nothing can slip in between them.
 pub(crate) async fn page(
     db: &Database,
     user: UserId,

@@ -11,8 +11,8 @@ pub(crate) mod verification;
 use platform::Error;
 use platform::database::Database;
 use sea_orm::{
-    AccessMode, DatabaseTransaction, DbBackend, IsolationLevel, TransactionOptions,
-    TransactionTrait,
+    AccessMode, ConnectionTrait, DatabaseTransaction, DbBackend, IsolationLevel,
+    TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::SchemaManager;
 
@@ -35,4 +35,14 @@ pub(crate) async fn snapshot(db: &Database) -> Result<DatabaseTransaction, Error
         _ => TransactionOptions::default(),
     };
     Ok(db.reader().begin_with_options(options).await?)
+}
+
+/// As [`snapshot`], for statements that read everything: however long they take.
+pub(crate) async fn patient_snapshot(db: &Database) -> Result<DatabaseTransaction, Error> {
+    let tx = snapshot(db).await?;
+    if db.backend() == DbBackend::Postgres {
+        tx.execute_unprepared("SET LOCAL statement_timeout = 0")
+            .await?;
+    }
+    Ok(tx)
 }

@@ -67,7 +67,7 @@ async fn more_than_the_queue_holds_is_told_to_come_back() {
     })
     .await;
     let (asha, ben) = (wallet.rich("asha", 1000).await, wallet.person("ben").await);
-    let other = wallet.db.begin().await.unwrap();
+    let other = wallet.hold_keys().await;
     let calls = all((0..60).map(|n| {
         let (wallet, asha, ben) = (&wallet, &asha, &ben);
         async move { wallet.pay(asha, ben, &format!("k{n}"), 1).await }

@@ -14,6 +14,7 @@ use platform::{Error, Tasks, id};
 use proto::identity::v1::{EmailVerified, UserRegistered};
 use proto::wallet::v1::wallet_client::WalletClient;
 use proto::wallet::v1::{self as wire, payee::By};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use tonic::{Response, Status};
 use uuid::Uuid;
@@ -58,6 +59,19 @@ pub(crate) struct Wallet {
     pub(crate) tasks: Tasks,
     config: WalletConfig,
     witness: Arc<Witness>,
+}
+
+/// One more process of the service.
+pub(crate) struct Replica {
+    pub(crate) client: WalletClient<GrpcChannel>,
+    tasks: Tasks,
+}
+
+impl Replica {
+    pub(crate) async fn stop(self) {
+        let left = self.tasks.shutdown(Duration::from_secs(10)).await;
+        assert!(left.is_empty(), "these tasks did not end: {left:?}");
+    }
 }
 
 /// Somebody who uses the wallet.
@@ -105,6 +119,43 @@ impl Wallet {
             config,
             witness,
         }
+    }
+
+    /// A second replica of the service on the same database.
+    pub(crate) async fn replica(&self) -> Replica {
+        let (tasks, client) = serve(&self.platform, &self.config).await;
+        Replica { client, tasks }
+    }
+
+    /// Keeps everybody from claiming a key until the transaction ends; on SQLite, from writing at all.
+    pub(crate) async fn hold_keys(&self) -> DatabaseTransaction {
+        self.hold("idempotency_keys").await
+    }
+
+    /// Keeps everybody from locking an account until the transaction ends; on SQLite, from writing at all.
+    pub(crate) async fn hold_accounts(&self) -> DatabaseTransaction {
+        self.hold("accounts").await
+    }
+
+    async fn hold(&self, table: &str) -> DatabaseTransaction {
+        let tx = self.db.begin().await.unwrap();
+        if self.is_postgres() {
+            let lock = format!("LOCK TABLE {table} IN EXCLUSIVE MODE");
+            tx.execute_unprepared(&lock).await.unwrap();
+        }
+        tx
+    }
+
+    /// Whether the test runs on a server.
+    pub(crate) fn is_postgres(&self) -> bool {
+        self.db.backend() == DbBackend::Postgres
+    }
+
+    /// A number that the database tells.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        let query = Statement::from_string(self.db.backend(), sql);
+        let row = self.db.reader().query_one_raw(query).await.unwrap();
+        row.unwrap().try_get("", "n").unwrap()
     }
 
     /// Starts the service again after it has ended.

@@ -146,8 +146,8 @@ async fn a_malformed_request_burns_no_key() {
 async fn a_caller_who_cannot_wait_is_told_that_the_key_is_safe() {
     let wallet = Wallet::start().await;
     let (asha, ben) = (wallet.rich("asha", 1000).await, wallet.person("ben").await);
-    // Somebody else writes for a while, so that the transfer cannot commit in time.
-    let other = wallet.db.begin().await.unwrap();
+    // Somebody else is at work for a while, so that the transfer cannot commit in time.
+    let other = wallet.hold_keys().await;
     let mut hurried = as_user(
         transfer("k", By::Handle(ben.handle.clone()), 100),
         &asha.token,

@@ -1,4 +1,4 @@
-//! The wallet over gRPC, on embedded adapters.
+//! The wallet over gRPC, on embedded adapters or on the servers that the environment names.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,6 +14,8 @@ mod events;
 mod history;
 mod idempotency;
 mod ledger;
+mod lost_database;
+mod replicas;
 mod requests;
 mod restart;
 mod transfer;
