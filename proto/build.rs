@@ -1,5 +1,7 @@
 //! Compiles the contracts with a pure-Rust compiler, so that no `protoc` is needed.
 
+use prost::Message;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "proto/events/v1/envelope.proto",
@@ -13,6 +15,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/scheduler/v1/scheduler.proto",
     ];
     let descriptors = protox::compile(files, ["proto"])?;
+    let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR")?);
+    std::fs::write(out.join("contracts.binpb"), descriptors.encode_to_vec())?;
     let mut config = prost_build::Config::new();
     config.enable_type_names();
     tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;

@@ -63,7 +63,7 @@ pub async fn run(
         keys,
         tasks,
         ..
-    } = handles;
+    } = handles.clone();
     let work = Work::new(NAME, db, clock.clone());
     let signer = Signer::load_or_create(&keys, clock.now()).context("loading the signing keys")?;
 
@@ -99,6 +99,7 @@ pub async fn run(
     let routes = Routes::new(IdentityGrpc::server(commands, search, tasks.clone()));
     Server::new(NAME, authenticator)
         .with_database(&db)
+        .of_process(&handles)
         .serve(listener, routes, &tasks);
     Ok(())
 }

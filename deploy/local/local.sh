@@ -14,13 +14,16 @@ usage() {
     cat <<'TEXT'
 deploy/local/local.sh COMMAND [--dir DIR]
 
-  up       Start everything. --replicas N of each service (1), --gateways N (1; more get nginx in front),
-           --build debug|release (debug), --durable on|off (on; off is faster and for tests only)
+  up       Start everything. --replicas N of each service (1), --auth|--wallet|--notify|--scheduler N of that one,
+           --gateways N (1; more get nginx in front), --build debug|release (debug; builds what is missing) or
+           --programs FOLDER (takes them from there), --durable on|off (on; off is faster and for tests only).
+           Variables COFFER_<SERVICE>__*, COFFER_TELEMETRY__* and COFFER_SHUTDOWN__* go on to the programs
   servers  Start PostgreSQL, Redis and RabbitMQ only; their addresses are in DIR/servers.env. --durable as above
   down     Stop everything that was started in DIR, the programs first
   status   Tell what runs
   crash    Kill one process without warning: --name NAME
-  start    Start one process again that has stopped: --name NAME
+  stop     Ask one process to stop and wait until it has: --name NAME
+  start    Start one process again that has stopped: --name NAME; --wait on waits until it is ready
 
 DIR is target/local unless told otherwise. Servers that are missing are installed (Debian, as root).
 TEXT
@@ -31,15 +34,20 @@ fail() { printf 'local.sh: %s\n' "$*" >&2; exit 1; }
 
 # --- processes: DIR/NAME holds run (how to start it), pid, log and its data ---------------------------------------
 
+# Whether the very process that was started lives: its number may have gone to another since.
 is_running() {
     local pid
-    pid=$(cat "$dir/$1/pid" 2>/dev/null) || return 1
-    # A number that was given to another process since does not count.
-    [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null || ps -o comm= -p "$pid" 2>/dev/null)" != "" ] \
-        && [ "$(started_at "$pid")" = "$(cat "$dir/$1/started" 2>/dev/null)" ]
+    pid=$(cat "$dir/$1/pid" 2>/dev/null) && [ "$(born "$pid")" = "$(cat "$dir/$1/born" 2>/dev/null)" ]
 }
 
-started_at() { ps -o lstart= -p "$1" 2>/dev/null || true; }
+# When a process was born, in ticks of the system; nothing when there is none, or only its remains.
+born() {
+    local stat
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    # shellcheck disable=SC2086
+    set -- ${stat##*) }
+    [ "$1" != Z ] && printf '%s\n' "${20}"
+}
 
 # Makes the script with which NAME is started; the rest is its body.
 define() {
@@ -56,7 +64,7 @@ launch() {
     local pid=$!
     disown "$pid"
     printf '%s\n' "$pid" >"$dir/$name/pid"
-    started_at "$pid" >"$dir/$name/started"
+    born "$pid" >"$dir/$name/born" || fail "$name has ended at once; its log is $dir/$name/log"
 }
 
 # Sends a signal and waits until the process has gone; after SECONDS it is killed.
@@ -75,7 +83,7 @@ end() {
         sleep 0.05
         waited=$((waited + 1))
     done
-    rm -f "$dir/$name/pid" "$dir/$name/started"
+    rm -f "$dir/$name/pid" "$dir/$name/born"
 }
 
 # Waits until a command succeeds; gives up after a minute, or at once when the process has gone.
@@ -223,21 +231,196 @@ COFFER_TEST_AMQP_URL=amqp://guest:guest@$HOST:$rabbitmq_port/%2f
 ENV
 }
 
+# --- programs --------------------------------------------------------------------------------------------------------
+
+ask() {
+    local line
+    exec 3<>"/dev/tcp/$HOST/$1" || return 1
+    printf 'GET %s HTTP/1.1\r\nhost: %s\r\nconnection: close\r\n\r\n' "$2" "$HOST" >&3
+    read -r line <&3 || true
+    exec 3<&- 3>&-
+    case $line in *' 200 '*) return 0 ;; *) return 1 ;; esac
+}
+is_ready() { (ask "$1" /health/ready) 2>/dev/null; }
+
+# The settings of the caller that concern a program: those of its section and those that all have.
+passed_on() {
+    local variable
+    for variable in "${!COFFER_@}"; do
+        case $variable in
+            "COFFER_${1}__"* | COFFER_TELEMETRY__* | COFFER_SHUTDOWN__*)
+                printf 'export %s=%q\n' "$variable" "${!variable}" ;;
+        esac
+    done
+}
+
+# Each program sees its own settings and no others: it refuses those that it does not have.
+define_program() {
+    local name=$1 program=$2 section=$3
+    free_port
+    metrics_ports[$name]=$port
+    mkdir -p "$dir/$name"
+    printf '%s\n' "$port" >"$dir/$name/health_port"
+    {
+        printf 'unset "${!COFFER_@}"\n'
+        printf 'export COFFER_KEYS_DIR=%q COFFER_METRICS__LISTEN=%s:%s\n' "$dir/keys" "$HOST" "$port"
+        cat
+        passed_on "$section"
+        printf 'exec %q\n' "$programs/$program"
+    } | define "$name"
+}
+
+define_service() {
+    local name=$1 short=$2 section=${2^^}
+    free_port
+    addresses[$short]+="${addresses[$short]:+,}http://$HOST:$port"
+    local own=
+    case $short in
+        notify) own="export COFFER_REDIS__URL=redis://$HOST:$redis_port COFFER_NOTIFY__MAIL__FOLDER=$(printf %q "$dir/mail") COFFER_NOTIFY__MAIL__PUBLIC_URL=http://$HOST:$public_port" ;;
+        scheduler) own="export COFFER_SCHEDULER__SIMULATOR__JOURNAL=$(printf %q "$dir/sms-simulator.jsonl")" ;;
+    esac
+    [ "$short" = auth ] || own+="
+export COFFER_SERVICES__AUTH=${addresses[auth]}"
+    define_program "$name" "$short-service" "$section" <<ENV
+export COFFER_GRPC_LISTEN=$HOST:$port
+export COFFER_RABBITMQ__URL=amqp://guest:guest@$HOST:$rabbitmq_port/%2f
+export COFFER_${section}__DATABASE__URL=postgres://coffer@$HOST:$postgres_port/$short
+$own
+ENV
+}
+
+define_gateway() {
+    define_program "$1" gateway GATEWAY <<ENV
+export COFFER_HTTP_LISTEN=$HOST:$2 COFFER_REDIS__URL=redis://$HOST:$redis_port
+export COFFER_SERVICES__AUTH=${addresses[auth]} COFFER_SERVICES__WALLET=${addresses[wallet]}
+export COFFER_SERVICES__NOTIFY=${addresses[notify]} COFFER_SERVICES__SCHEDULER=${addresses[scheduler]}
+export COFFER_GATEWAY__TRUSTED_PROXIES='["$HOST"]'
+ENV
+}
+
+define_nginx() {
+    local one
+    mkdir -p "$dir/nginx"
+    {
+        cat <<CONF
+daemon off;
+worker_processes 1;
+pid $dir/nginx/nginx.pid;
+error_log stderr warn;
+events { worker_connections 8192; }
+http {
+    access_log off;
+    client_body_temp_path $dir/nginx/body;
+    proxy_temp_path $dir/nginx/proxy;
+    fastcgi_temp_path $dir/nginx/fastcgi;
+    uwsgi_temp_path $dir/nginx/uwsgi;
+    scgi_temp_path $dir/nginx/scgi;
+    map \$http_upgrade \$connection_upgrade { default upgrade; '' ''; }
+    upstream gateways {
+CONF
+        for one in "$@"; do printf '        server %s:%s max_fails=1 fail_timeout=1s;\n' "$HOST" "$one"; done
+        cat <<CONF
+        keepalive 256;
+    }
+    server {
+        listen $HOST:$public_port backlog=4096;
+        client_max_body_size 0;
+        location / {
+            proxy_pass http://gateways;
+            proxy_http_version 1.1;
+            proxy_request_buffering off;
+            proxy_buffering off;
+            proxy_read_timeout 120s;
+            proxy_set_header Host \$host;
+            proxy_set_header X-Forwarded-For \$remote_addr;
+            proxy_set_header Upgrade \$http_upgrade;
+            proxy_set_header Connection \$connection_upgrade;
+        }
+    }
+}
+CONF
+    } >"$dir/nginx/nginx.conf"
+    define nginx <<RUN
+exec $(PATH=$PATH:/usr/sbin command -v nginx) -e stderr -p '$dir/nginx' -c '$dir/nginx/nginx.conf'
+RUN
+}
+
+up() {
+    local service short number count names=() gateway_ports=()
+    declare -gA metrics_ports=() addresses=()
+    if [ -z "$programs" ]; then
+        programs=$root/target/$build
+        case $build in
+            debug) (cd "$root" && cargo build --locked --workspace --bins) ;;
+            release) (cd "$root" && cargo build --locked --workspace --bins --release) ;;
+            *) usage >&2; exit 64 ;;
+        esac
+    fi
+    programs=$(cd "$programs" && pwd)
+    if [ "$gateways" -gt 1 ]; then install_missing with-nginx; else install_missing without-nginx; fi
+    servers
+    [ -e "$dir/keys" ] || mkdir -p "$dir/keys"
+    free_port
+    public_port=$port
+    for service in "${SERVICES[@]}"; do
+        short=${service%-service}
+        count=${counts[$short]:-$replicas}
+        for ((number = 1; number <= count; number++)); do
+            names+=("$service-$number")
+            define_service "$service-$number" "$short"
+        done
+    done
+    for ((number = 1; number <= gateways; number++)); do
+        if [ "$gateways" -gt 1 ]; then free_port; else port=$public_port; fi
+        gateway_ports+=("$port")
+        names+=("gateway-$number")
+        define_gateway "gateway-$number" "$port"
+    done
+    # A service that was defined before its last replica does not know all of them: auth-service comes first.
+    for name in "${names[@]}"; do launch "$name"; done
+    for name in "${names[@]}"; do await "$name" is_ready "${metrics_ports[$name]}"; done
+    if [ "$gateways" -gt 1 ]; then
+        define_nginx "${gateway_ports[@]}"
+        launch nginx
+        await nginx is_ready "$public_port"
+    fi
+    {
+        printf 'COFFER_URL=http://%s:%s\n' "$HOST" "$public_port"
+        for number in "${!gateway_ports[@]}"; do
+            printf 'COFFER_GATEWAY_%s=http://%s:%s\n' $((number + 1)) "$HOST" "${gateway_ports[$number]}"
+        done
+    } >"$dir/coffer.env"
+    say ''
+    say "  API          http://$HOST:$public_port   (try: $programs/coffer demo --url http://$HOST:$public_port --mail-dir $dir/mail)"
+    for name in "${names[@]}"; do
+        printf '  %-20s metrics http://%s:%s/metrics, log %s\n' "$name" "$HOST" "${metrics_ports[$name]}" "$dir/$name/log"
+    done
+    say "  PostgreSQL   postgres://coffer@$HOST:$postgres_port   (databases: ${DATABASES[*]})"
+    say "  RabbitMQ     amqp://guest:guest@$HOST:$rabbitmq_port"
+    say "  Redis        redis://$HOST:$redis_port"
+    say "  mails        $dir/mail"
+    say "  stop         deploy/local/local.sh down --dir $dir"
+}
+
 # --- commands ----------------------------------------------------------------------------------------------------------
 
 command=${1:-}
 [ $# -gt 0 ] && shift
 dir=$root/target/local
-replicas=1 gateways=1 build=debug durable=on name=
+replicas=1 gateways=1 build=debug programs= durable=on name= wait_for=off
+declare -A counts=()
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || { usage >&2; exit 64; }
     case $1 in
         --dir) dir=$2 ;;
         --replicas) replicas=$2 ;;
         --gateways) gateways=$2 ;;
+        --auth | --wallet | --notify | --scheduler) counts[${1#--}]=$2 ;;
+        --programs) programs=$2 ;;
         --build) build=$2 ;;
         --durable) durable=$2 ;;
         --name) name=$2 ;;
+        --wait) wait_for=$2 ;;
         *) usage >&2; exit 64 ;;
     esac
     shift 2
@@ -246,18 +429,18 @@ mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 
 case $command in
+    up) up ;;
     servers)
         install_missing without-nginx
         servers
         cat "$dir/servers.env"
         ;;
     down)
-        for path in "$dir"/*/run; do
-            [ -e "$path" ] || continue
-            one=$(basename "$(dirname "$path")")
-            case $one in postgres | redis | rabbitmq) ;; *) end "$one" TERM 40 & ;; esac
+        # Those in front first, so that what they have let in still finds those behind.
+        for kind in 'nginx gateway-*' '*-service-*'; do
+            for path in $(cd "$dir" && ls -d $kind 2>/dev/null); do end "$path" TERM 60 & done
+            wait
         done
-        wait
         end redis TERM 10 &
         # SIGINT: connections are closed, everything is written.
         end postgres INT 30 &
@@ -267,7 +450,7 @@ case $command in
         if [ -e "$dir/rabbitmq/env" ]; then
             (. "$dir/rabbitmq/env" && epmd -kill >/dev/null 2>&1) || true
         fi
-        rm -f "$dir/servers.env"
+        rm -f "$dir/servers.env" "$dir/coffer.env"
         ;;
     status)
         for path in "$dir"/*/run; do
@@ -281,9 +464,16 @@ case $command in
         # PostgreSQL is told to stop at once without writing anything: its own word for a crash.
         case $name in postgres) end postgres QUIT 10 ;; *) end "$name" KILL 10 ;; esac
         ;;
+    stop)
+        is_running "$name" || fail "$name does not run"
+        end "$name" TERM 60
+        ;;
     start)
         [ -e "$dir/$name/run" ] || fail "there is no $name in $dir"
         launch "$name"
+        if [ "$wait_for" = on ] && [ -e "$dir/$name/health_port" ]; then
+            await "$name" is_ready "$(cat "$dir/$name/health_port")"
+        fi
         ;;
     *)
         usage >&2

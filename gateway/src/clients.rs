@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use http::Uri;
-use platform::grpc::client::{self, GrpcChannel};
+use platform::Tasks;
+use platform::grpc::client::{self, GrpcChannel, Upstream};
 use platform::token::ServiceTokens;
 use platform::{Error, Kind, SharedClock};
 use proto::identity::v1::identity_client::IdentityClient;
@@ -29,17 +29,17 @@ pub(crate) const SERVICES: [&str; 4] = [
 /// Connections over which the streams of all sockets are spread.
 const STREAM_CHANNELS: usize = 4;
 
-/// Where each service answers gRPC, e.g. `http://127.0.0.1:50051`.
+/// Where each service answers gRPC.
 #[derive(Debug, Clone)]
 pub struct Upstreams {
     /// auth-service.
-    pub auth: Uri,
+    pub auth: Upstream,
     /// wallet-service.
-    pub wallet: Uri,
+    pub wallet: Upstream,
     /// notify-service.
-    pub notify: Uri,
+    pub notify: Upstream,
     /// scheduler-service.
-    pub scheduler: Uri,
+    pub scheduler: Upstream,
 }
 
 /// Clients of every service. Cheap to clone.
@@ -58,16 +58,22 @@ struct Streams {
 }
 
 impl Clients {
-    pub(crate) fn new(upstreams: &Upstreams, tokens: ServiceTokens, clock: SharedClock) -> Self {
+    pub(crate) fn new(
+        upstreams: &Upstreams,
+        tokens: ServiceTokens,
+        clock: SharedClock,
+        tasks: &Tasks,
+    ) -> Self {
         let Upstreams {
             auth,
             wallet,
             notify,
             scheduler,
         } = upstreams;
-        let channels = [auth, wallet, notify, scheduler].map(|uri| client::channel(uri.clone()));
+        let channels =
+            [auth, wallet, notify, scheduler].map(|upstream| client::balanced(upstream, tasks));
         let streams = (0..STREAM_CHANNELS)
-            .map(|_| client::channel(notify.clone()))
+            .map(|_| client::balanced(notify, tasks))
             .collect();
         let streams = Arc::new(Streams {
             channels: streams,
@@ -132,9 +138,24 @@ where
     Ok(response.into_inner())
 }
 
-/// Reads the outcome of a call with an idempotency key. Where no answer came, in time or at all, nobody knows whether it
-/// was done; the client may ask again with the same key.
-pub(crate) fn keyed<T>(outcome: Result<Response<T>, Status>) -> Result<Reply<T>, Failure> {
+/// Makes a call with an idempotency key, and again with the same key while the service cannot be reached: the key makes
+/// it safe, and another replica may answer. Where no answer came, in time or at all, nobody knows whether it was done; the
+/// client may ask again with the same key.
+pub(crate) async fn keyed<M, T, F, Fut>(
+    user: &AuthUser,
+    message: M,
+    call: F,
+) -> Result<Reply<T>, Failure>
+where
+    M: Clone,
+    F: Fn(Request<M>) -> Fut,
+    Fut: Future<Output = Result<Response<T>, Status>>,
+{
+    let outcome = client::retry_keyed(is_lost, || call(user.request(message.clone()))).await;
+    read_keyed(outcome)
+}
+
+fn read_keyed<T>(outcome: Result<Response<T>, Status>) -> Result<Reply<T>, Failure> {
     match outcome {
         Ok(response) => {
             let replayed = platform::grpc::is_replayed(response.metadata());
@@ -153,6 +174,11 @@ pub(crate) fn keyed<T>(outcome: Result<Response<T>, Status>) -> Result<Reply<T>,
         }
         Err(status) => Err(status.into()),
     }
+}
+
+/// Whether the connection broke before an answer came, and there may still be time for another try.
+fn is_lost(status: &Status) -> bool {
+    is_unanswered(status) && Error::from_status(status).kind() != Kind::Timeout
 }
 
 /// Whether a status is not the word of the service. Our own refusals carry details; those of a transport do not, or they
@@ -188,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_keyed_call_without_an_answer_has_an_unknown_outcome() {
-        let late = keyed::<()>(Err(Status::deadline_exceeded("too late")))
+        let late = read_keyed::<()>(Err(Status::deadline_exceeded("too late")))
             .err()
             .unwrap();
         assert_eq!(late.error().reason(), "outcome_unknown");
@@ -205,10 +231,19 @@ mod tests {
             Status::internal("h2 protocol error: error reading a body from connection"),
             Status::cancelled("operation was canceled"),
         ] {
-            let failure = keyed::<()>(Err(broken)).err().unwrap();
+            let failure = read_keyed::<()>(Err(broken)).err().unwrap();
             assert_eq!(failure.error().reason(), "outcome_unknown");
             assert_eq!(failure.status(), 503);
         }
+    }
+
+    #[test]
+    fn only_what_was_lost_is_tried_again() {
+        assert!(is_lost(&Status::unavailable("tcp")));
+        assert!(!is_lost(&Status::deadline_exceeded("too late")));
+        assert!(!is_lost(
+            &Error::conflict("insufficient_funds", "too little").into()
+        ));
     }
 
     #[test]
@@ -220,7 +255,7 @@ mod tests {
             Error::internal(std::io::Error::other("a fault")),
         ] {
             let reason = error.reason().to_owned();
-            let failure = keyed::<()>(Err(error.into())).err().unwrap();
+            let failure = read_keyed::<()>(Err(error.into())).err().unwrap();
             assert_eq!(failure.error().reason(), reason);
         }
     }

@@ -66,7 +66,7 @@ pub async fn run(
     );
 
     let tokens = authenticator.service_tokens().clone();
-    let clients = Clients::new(&upstreams, tokens, handles.clock.clone());
+    let clients = Clients::new(&upstreams, tokens, handles.clock.clone(), &handles.tasks);
     let app = App::new(
         config.clone(),
         clients,

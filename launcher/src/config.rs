@@ -7,6 +7,7 @@ use gateway::GatewayConfig;
 use notify_service::NotifyConfig;
 use platform::config::{Problem, Validate, nested};
 use platform::database::DatabaseConfig;
+use platform::process::{MetricsConfig, is_address};
 use platform::telemetry::TelemetryConfig;
 use scheduler_service::SchedulerConfig;
 use schemars::JsonSchema;
@@ -23,6 +24,8 @@ pub struct Config {
     pub http_listen: String,
     /// Folder of everything that is kept. One process at a time.
     pub data_dir: PathBuf,
+    /// The port for those who watch; there is none unless it is set.
+    pub metrics: MetricsConfig,
     /// Logs and traces.
     pub telemetry: TelemetryConfig,
     /// The public door.
@@ -48,6 +51,7 @@ impl Default for Config {
         Self {
             http_listen: "127.0.0.1:8080".to_owned(),
             data_dir: PathBuf::from("./data"),
+            metrics: MetricsConfig::default(),
             telemetry: TelemetryConfig::default(),
             gateway: GatewayConfig::default(),
             auth: AuthConfig::default(),
@@ -133,6 +137,7 @@ impl Validate for Config {
             let message = "must be an address and a port, e.g. 127.0.0.1:8080";
             problems.push(Problem::new("http_listen", message));
         }
+        problems.extend(nested("metrics", &config.metrics));
         problems.extend(nested("telemetry", &config.telemetry));
         problems.extend(nested("gateway", &config.gateway));
         problems.extend(nested("auth", &config.auth));
@@ -141,12 +146,6 @@ impl Validate for Config {
         problems.extend(nested("scheduler", &config.scheduler));
         problems
     }
-}
-
-/// A host, which is looked up when the port is bound, and a port.
-fn is_address(text: &str) -> bool {
-    text.rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]

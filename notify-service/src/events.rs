@@ -10,6 +10,7 @@ use platform::work::UnitOfWork;
 use platform::{Kind, id, time};
 use proto::identity::v1::{MailRequested, SessionRevoked, UserRegistered};
 use proto::scheduler::v1::SmsScheduleFinished;
+use proto::subscriptions::NOTIFY;
 use proto::wallet::v1 as wallet;
 use proto::wallet::v1::{DepositPosted, TransferPosted, TransferRefused};
 use tokio::sync::Notify;
@@ -28,16 +29,6 @@ use crate::storage::mails::NewMail;
 use crate::storage::streams;
 use crate::templates;
 
-const TYPES: [&str; 7] = [
-    "identity.v1.UserRegistered",
-    "identity.v1.MailRequested",
-    "identity.v1.SessionRevoked",
-    "wallet.v1.DepositPosted",
-    "wallet.v1.TransferPosted",
-    "wallet.v1.TransferRefused",
-    "scheduler.v1.SmsScheduleFinished",
-];
-
 /// Longest text that a field of an event may have, in bytes.
 const MAX_TEXT: usize = 200;
 
@@ -53,7 +44,7 @@ pub(crate) struct Facts {
 #[async_trait]
 impl Handler for Facts {
     fn types(&self) -> &'static [&'static str] {
-        &TYPES
+        NOTIFY.types
     }
 
     /// Locks the rows of all users that the batch is about, in the order of their ids: two replicas that work on
@@ -376,6 +367,6 @@ mod tests {
             TransferRefused::full_name(),
             SmsScheduleFinished::full_name(),
         ];
-        assert_eq!(TYPES.map(str::to_owned), named);
+        assert_eq!(NOTIFY.types, named);
     }
 }

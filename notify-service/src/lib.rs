@@ -25,6 +25,7 @@ use platform::grpc::server::Server;
 use platform::principal::Authenticator;
 use platform::work::Work;
 use proto::notify::v1::notify_server::NotifyServer;
+use proto::subscriptions::NOTIFY;
 use sea_orm::DbBackend;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -43,7 +44,7 @@ pub use config::{
 };
 
 /// Name of this service, in events, traces and tokens.
-const SERVICE: &str = "notify-service";
+pub const NAME: &str = "notify-service";
 
 /// Starts the service on `listener`: consumer, mail worker, housekeeping and gRPC server run as tasks of `handles`.
 /// Returns once all is started.
@@ -56,7 +57,7 @@ pub async fn run(
     handles: Handles,
 ) -> anyhow::Result<()> {
     let db = open(&config).await?;
-    let work = Work::new(SERVICE, db, handles.clock.clone());
+    let work = Work::new(NAME, db, handles.clock.clone());
     let tasks = &handles.tasks;
 
     let pokes = Arc::new(Pokes::default());
@@ -77,11 +78,14 @@ pub async fn run(
     };
     handles
         .bus
-        .subscribe(Consumer::new(SERVICE, work.clone(), Arc::new(facts)), tasks)
+        .subscribe(
+            Consumer::new(NOTIFY.consumer, work.clone(), Arc::new(facts)),
+            tasks,
+        )
         .await?;
 
     let authenticator = Authenticator::new(handles.clock.clone(), &handles.keys);
-    platform::identity::follow(SERVICE, &authenticator, handles.identity.clone(), tasks);
+    platform::identity::follow(NAME, &authenticator, handles.identity.clone(), tasks);
     let db = work.db().clone();
     let service = grpc::Service {
         work,
@@ -93,8 +97,9 @@ pub async fn run(
         tests_per_minute: config.inbox.tests_per_minute,
     };
     let routes = Routes::new(NotifyServer::new(service));
-    Server::new(SERVICE, authenticator)
+    Server::new(NAME, authenticator)
         .with_database(&db)
+        .of_process(&handles)
         .serve(listener, routes, tasks);
     Ok(())
 }
@@ -116,13 +121,13 @@ pub async fn migrate(config: &NotifyConfig, direction: Direction) -> anyhow::Res
 /// # Errors
 /// When the database does not answer.
 pub async fn redrive(config: &NotifyConfig, handles: &Handles) -> anyhow::Result<u64> {
-    let work = Work::new(SERVICE, open(config).await?, handles.clock.clone());
+    let work = Work::new(NAME, open(config).await?, handles.clock.clone());
     let facts = Facts {
         pokes: Arc::default(),
         keys: Arc::clone(&handles.keys),
         mail: Arc::default(),
     };
-    let letters = Consumer::new(SERVICE, work.clone(), Arc::new(facts))
+    let letters = Consumer::new(NOTIFY.consumer, work.clone(), Arc::new(facts))
         .redrive()
         .await?;
     let unit = work.begin().await?;
@@ -136,7 +141,7 @@ async fn open(config: &NotifyConfig) -> anyhow::Result<Database> {
     let problems = config.validate();
     anyhow::ensure!(
         problems.is_empty(),
-        "{SERVICE} is not configured well: {problems:?}"
+        "{NAME} is not configured well: {problems:?}"
     );
     let db = Database::connect(&config.database).await?;
     if config.database.migrate {

@@ -3,19 +3,24 @@
 //! A batch of events is one transaction: their ids go into the inbox, their work beside them. An event whose id is there
 //! already was done before. When one of a batch fails, the batch is rolled back and halved until the culprit stands alone.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-use std::time::Duration;
+mod dead_letters;
+mod rows;
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use prost::Message;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use tracing::Instrument;
 use uuid::Uuid;
+
+pub use dead_letters::dead_letters;
+pub(crate) use rows::{dead_letter, inbox};
 
 use crate::event_bus::{Envelope, HandleError, Handler};
 use crate::work::{UnitOfWork, Work};
@@ -26,13 +31,45 @@ pub const MAX_BATCH: usize = 256;
 /// How long the inbox remembers an event. Longer than any queue or dead letter may live.
 pub const INBOX_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// How often a batch is begun anew when the database answers and yet could not take it: another replica was quicker, or
+/// stood in the way.
+const ATTEMPTS: u32 = 3;
+/// First pause while the database does not answer; doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// Longest pause while the database does not answer.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 /// What became of one event of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Committed, known already, refused by a rule, or parked among the dead letters.
+    /// Committed, now or before.
     Done,
-    /// To be delivered again after a pause; the reason is for the log and for a dead letter.
+    /// Refused by a rule, which is final.
+    Refused,
+    /// Put among the dead letters.
+    Parked,
+    /// To be delivered again after a pause, a bounded number of times; the reason is for the log and for a dead letter.
     Retry(String),
+    /// No event is to blame, the consumer's own database does not answer: to be delivered again after the pause, however
+    /// often that takes. Until then no other event has better luck.
+    Wait(Duration),
+}
+
+impl Verdict {
+    /// Whether the event is dealt with, durably.
+    pub fn is_settled(&self) -> bool {
+        matches!(self, Self::Done | Self::Refused | Self::Parked)
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Parked => "parked",
+            Self::Retry(_) => "retry",
+            Self::Wait(_) => "wait",
+        }
+    }
 }
 
 /// Why a batch was rolled back.
@@ -49,11 +86,26 @@ impl From<sea_orm::DbErr> for Failure {
     }
 }
 
+impl Failure {
+    /// The error of the database, where it is one that may pass and no event is to blame for.
+    fn passing(&self) -> Option<&Error> {
+        match self {
+            Self::Unit(error) => (error.kind() == Kind::Unavailable).then_some(error),
+            Self::Event(HandleError::Transient(error)) => {
+                (error.reason() == "database_unavailable").then_some(error)
+            }
+            Self::Event(_) => None,
+        }
+    }
+}
+
 /// Takes events of some types into one service.
 pub struct Consumer {
     name: &'static str,
     work: Work,
     handler: Arc<dyn Handler>,
+    /// Times in a row that the database did not answer.
+    waits: AtomicU32,
 }
 
 impl Consumer {
@@ -63,6 +115,7 @@ impl Consumer {
             name,
             work,
             handler,
+            waits: AtomicU32::new(0),
         })
     }
 
@@ -76,35 +129,88 @@ impl Consumer {
         self.handler.types()
     }
 
-    /// Works events into the service's state. The verdicts stand in the order of `events`; whatever is `Done` is durable.
+    /// Works events into the service's state. The verdicts stand in the order of `events`; whatever is settled is durable.
     pub async fn deliver(&self, events: &[Envelope]) -> Vec<Verdict> {
         let mut verdicts = Vec::with_capacity(events.len());
         for batch in events.chunks(MAX_BATCH) {
+            let begun = Instant::now();
             verdicts.extend(self.deliver_batch(batch).await);
+            metrics::histogram!("messaging_process_duration_seconds", "queue" => self.name)
+                .record(begun.elapsed());
+        }
+        for verdict in &verdicts {
+            metrics::counter!(
+                "messaging_processed_total", "queue" => self.name, "outcome" => verdict.name()
+            )
+            .increment(1);
+            if let Verdict::Retry(_) = verdict {
+                metrics::counter!("messaging_retried_total", "queue" => self.name).increment(1);
+            }
         }
         verdicts
     }
 
+    /// Whether the database answers, so that there is a point in delivering events.
+    pub async fn is_ready(&self) -> bool {
+        // Dropped, it rolls back.
+        self.work.begin().await.is_ok()
+    }
+
+    /// How often in a row the database did not answer.
+    pub fn waits(&self) -> u32 {
+        self.waits.load(Ordering::Relaxed)
+    }
+
     fn deliver_batch<'a>(&'a self, events: &'a [Envelope]) -> BoxFuture<'a, Vec<Verdict>> {
         Box::pin(async move {
-            let error = match self.attempt(events).await {
-                Ok(()) => return vec![Verdict::Done; events.len()],
-                // No event is to blame, so there is no culprit to look for.
-                Err(Failure::Unit(error)) if error.kind() == Kind::Unavailable => {
-                    tracing::warn!(consumer = self.name, events = events.len(), %error, "events put off");
-                    return vec![Verdict::Retry(error.to_string()); events.len()];
+            let mut attempts = 1;
+            let error = loop {
+                let failure = match self.attempt(events).await {
+                    Ok(()) => {
+                        self.waits.store(0, Ordering::Relaxed);
+                        return vec![Verdict::Done; events.len()];
+                    }
+                    Err(failure) => failure,
+                };
+                if let Some(error) = failure.passing() {
+                    if !self.is_ready().await {
+                        tracing::warn!(consumer = self.name, events = events.len(), %error, "the database does not answer");
+                        return vec![self.wait(); events.len()];
+                    }
+                    if attempts < ATTEMPTS {
+                        attempts += 1;
+                        continue;
+                    }
                 }
-                Err(Failure::Unit(error)) => HandleError::Transient(error),
-                Err(Failure::Event(error)) => error,
+                break match failure {
+                    Failure::Unit(error) => HandleError::Transient(error),
+                    Failure::Event(error) => error,
+                };
             };
             if let [event] = events {
                 return vec![self.judge(event, error).await];
             }
             let (left, right) = events.split_at(events.len() / 2);
             let mut verdicts = self.deliver_batch(left).await;
-            verdicts.extend(self.deliver_batch(right).await);
+            match verdicts.last() {
+                // It would not answer for the other half either.
+                Some(Verdict::Wait(pause)) => {
+                    let wait = Verdict::Wait(*pause);
+                    verdicts.resize(events.len(), wait);
+                }
+                _ => verdicts.extend(self.deliver_batch(right).await),
+            }
             verdicts
         })
+    }
+
+    /// The pause that grows while the database does not answer.
+    fn wait(&self) -> Verdict {
+        let waits = self.waits.fetch_add(1, Ordering::Relaxed);
+        let pause = FIRST_WAIT
+            .saturating_mul(1 << waits.min(16))
+            .min(LONGEST_WAIT);
+        Verdict::Wait(pause.mul_f64(rand::random_range(0.75..1.25)))
     }
 
     /// All events in one transaction, or none.
@@ -206,7 +312,7 @@ impl Consumer {
 
     /// Decides about an event that failed alone.
     async fn judge(&self, event: &Envelope, error: HandleError) -> Verdict {
-        let outcome = match &error {
+        let (outcome, verdict) = match &error {
             HandleError::Transient(reason) => {
                 tracing::debug!(
                     consumer = self.name, event.id = %event.id, event.r#type = %event.r#type,
@@ -219,12 +325,15 @@ impl Consumer {
                     consumer = self.name, event.id = %event.id, event.r#type = %event.r#type,
                     reason, "event refused"
                 );
-                self.skip(event).await
+                (self.skip(event).await, Verdict::Refused)
             }
-            HandleError::Poison(reason) => self.park(event, reason).await,
+            HandleError::Poison(reason) => (self.park(event, reason).await, Verdict::Parked),
         };
         match outcome {
-            Ok(()) => Verdict::Done,
+            Ok(()) => verdict,
+            Err(error) if error.kind() == Kind::Unavailable && !self.is_ready().await => {
+                self.wait()
+            }
             Err(error) => Verdict::Retry(error.to_string()),
         }
     }
@@ -240,87 +349,6 @@ impl Consumer {
             }
         }
     }
-
-    /// Puts an event among the dead letters.
-    ///
-    /// # Errors
-    /// As any query.
-    pub async fn park(&self, event: &Envelope, reason: &str) -> Result<(), Error> {
-        let unit = self.work.begin().await?;
-        let id = event_id(event).unwrap_or_else(|_| crate::id::new(unit.now()));
-        dead_letter::Entity::insert(dead_letter::ActiveModel {
-            consumer: Set(self.name.to_owned()),
-            event_id: Set(id),
-            r#type: Set(event.r#type.clone()),
-            envelope: Set(event.encode_to_vec()),
-            reason: Set(reason.chars().take(1000).collect()),
-            at: Set(time::to_micros(unit.now())),
-        })
-        .on_conflict(
-            OnConflict::columns([dead_letter::Column::Consumer, dead_letter::Column::EventId])
-                .update_columns([dead_letter::Column::Reason, dead_letter::Column::At])
-                .to_owned(),
-        )
-        .exec_without_returning(unit.tx())
-        .await?;
-        unit.commit().await?;
-        tracing::error!(
-            consumer = self.name, event.id = %event.id, event.r#type = %event.r#type, reason,
-            "event put among the dead letters"
-        );
-        Ok(())
-    }
-
-    /// Delivers the dead letters once more, oldest first, and removes those that are done. Those older than
-    /// [`INBOX_RETENTION`] stay: the inbox could not tell any more whether they were done. Returns how many were done.
-    ///
-    /// # Errors
-    /// As any query.
-    pub async fn redrive(&self) -> Result<u64, Error> {
-        let (mut done, mut after) = (0, Uuid::nil());
-        let oldest = time::to_micros(self.work.now() - INBOX_RETENTION);
-        loop {
-            let letters = dead_letter::Entity::find()
-                .filter(dead_letter::Column::Consumer.eq(self.name))
-                .filter(dead_letter::Column::EventId.gt(after))
-                .order_by_asc(dead_letter::Column::EventId)
-                .limit(MAX_BATCH as u64)
-                .all(self.work.db().reader())
-                .await?;
-            let Some(last) = letters.last() else {
-                return Ok(done);
-            };
-            after = last.event_id;
-            for letter in letters.iter().filter(|letter| letter.at >= oldest) {
-                let Ok(event) = Envelope::decode(letter.envelope.as_slice()) else {
-                    continue;
-                };
-                let outcome = self.attempt(std::slice::from_ref(&event)).await;
-                if let Err(Failure::Event(error)) = &outcome {
-                    tracing::warn!(event.id = %event.id, event.r#type = %event.r#type, %error, "still a dead letter");
-                }
-                if let Err(Failure::Unit(error)) = outcome {
-                    return Err(error);
-                }
-                if outcome.is_ok() {
-                    let unit = self.work.begin().await?;
-                    dead_letter::Entity::delete_by_id((self.name.to_owned(), letter.event_id))
-                        .exec(unit.tx())
-                        .await?;
-                    unit.commit().await?;
-                    done += 1;
-                }
-            }
-        }
-    }
-}
-
-/// Number of dead letters in a database.
-///
-/// # Errors
-/// As any query.
-pub async fn dead_letters(db: &impl sea_orm::ConnectionTrait) -> Result<u64, Error> {
-    Ok(sea_orm::PaginatorTrait::count(dead_letter::Entity::find(), db).await?)
 }
 
 fn event_id(event: &Envelope) -> Result<Uuid, HandleError> {
@@ -328,43 +356,25 @@ fn event_id(event: &Envelope) -> Result<Uuid, HandleError> {
         .map_err(|_| HandleError::Poison(format!("{:?} is not an event id", event.id)))
 }
 
-pub(crate) mod inbox {
-    use sea_orm::entity::prelude::*;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "inbox")]
-    pub(crate) struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub consumer: String,
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub event_id: Uuid,
-        pub at: i64,
+#[cfg(feature = "test-kit")]
+impl Consumer {
+    /// Which of the events are done: remembered, or put among the dead letters.
+    pub(crate) async fn settled(&self, ids: &[Uuid]) -> Result<HashSet<Uuid>, Error> {
+        let known = inbox::Entity::find()
+            .filter(inbox::Column::Consumer.eq(self.name))
+            .filter(inbox::Column::EventId.is_in(ids.iter().copied()))
+            .select_only()
+            .column(inbox::Column::EventId)
+            .into_tuple::<Uuid>()
+            .all(self.work.db().reader());
+        let dead = dead_letter::Entity::find()
+            .filter(dead_letter::Column::Consumer.eq(self.name))
+            .filter(dead_letter::Column::EventId.is_in(ids.iter().copied()))
+            .select_only()
+            .column(dead_letter::Column::EventId)
+            .into_tuple::<Uuid>()
+            .all(self.work.db().reader());
+        let (known, dead) = futures::try_join!(known, dead)?;
+        Ok(known.into_iter().chain(dead).collect())
     }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub(crate) enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-pub(crate) mod dead_letter {
-    use sea_orm::entity::prelude::*;
-
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "dead_letters")]
-    pub(crate) struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub consumer: String,
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub event_id: Uuid,
-        pub r#type: String,
-        pub envelope: Vec<u8>,
-        pub reason: String,
-        pub at: i64,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub(crate) enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use http::Uri;
 use jiff::Timestamp;
 use proto::identity::v1::identity_client::IdentityClient;
 use proto::identity::v1::{GetJwksRequest, RevokedSession, WatchRevocationsRequest};
@@ -10,7 +9,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::Tasks;
-use crate::grpc::client::{self, GrpcChannel};
+use crate::grpc::client::{self, GrpcChannel, Upstream};
 pub use crate::principal::Authenticator;
 
 /// Keys are asked for at least this often, so that a withdrawn one goes.
@@ -28,11 +27,16 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(30);
 /// this process calls auth-service.
 ///
 /// auth-service itself does not call this: it knows at first hand.
-pub fn follow(service: &'static str, authenticator: &Authenticator, identity: Uri, tasks: &Tasks) {
+pub fn follow(
+    service: &'static str,
+    authenticator: &Authenticator,
+    identity: Upstream,
+    tasks: &Tasks,
+) {
     let follower = Follower {
         service,
         authenticator: authenticator.clone(),
-        channel: client::channel(identity),
+        channel: client::balanced(&identity, tasks),
     };
     let token = tasks.token();
     let keys = follower.clone();

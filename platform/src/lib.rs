@@ -13,16 +13,20 @@ pub mod error;
 pub mod event_bus;
 pub mod fanout;
 pub mod grpc;
+pub mod health;
 pub mod id;
 pub mod idempotency;
 pub mod identity;
 pub mod keys;
 pub mod maintenance;
+pub mod metrics;
 mod migrations;
 pub mod outbox;
 pub mod page;
 pub mod principal;
+pub mod process;
 pub mod rate_limit;
+pub mod redis_client;
 pub mod revocation;
 pub mod shutdown;
 pub mod telemetry;
@@ -52,6 +56,10 @@ pub struct Handles {
     pub keys: Arc<keys::Keys>,
     /// Owner of every background task.
     pub tasks: Tasks,
+    /// Where the parts tell whether they work.
+    pub health: health::Health,
+    /// TLS between services; `None` where calls travel in the clear.
+    pub tls: Option<grpc::tls::Tls>,
     /// Where auth-service answers gRPC.
-    pub identity: http::Uri,
+    pub identity: grpc::client::Upstream,
 }

@@ -1,12 +1,15 @@
 //! The outbox: events are rows of the transaction that they tell of, and a relay carries them to the bus.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
-use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType, Order, Query};
+use sea_orm::sea_query::{
+    Alias, CommonTableExpression, Expr, ExprTrait, LockBehavior, LockType, Order, Query,
+    SelectStatement,
+};
 use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryFilter};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -22,10 +25,19 @@ pub(crate) use row::Model as Row;
 const BATCH: u64 = 128;
 /// Batches under way at a time.
 const IN_FLIGHT: usize = 8;
-/// How long a row is left to the relay that took it.
-const LEASE: Duration = Duration::from_secs(60);
-/// How long the relay sleeps when nothing is told.
-const IDLE: Duration = Duration::from_secs(1);
+/// How long a row is left to the relay that took it: longer than a publish may take, and short, because what a relay that
+/// died had taken is late by as much.
+pub(crate) const LEASE: Duration = Duration::from_secs(15);
+/// How long the relay sleeps when nothing is told, more or less, so that replicas spread their looks.
+const IDLE: Duration = Duration::from_millis(1500);
+/// How often the relay asks whether a bus that is away is back.
+const AWAY: Duration = Duration::from_millis(200);
+/// How long deliveries under way may take to end when the process shuts down.
+const LAST_DELIVERIES: Duration = Duration::from_secs(3);
+/// How often the backlog is counted.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+/// Rows that are counted at most: the count must stay cheap when it is needed most.
+const COUNT_UP_TO: u64 = 100_000;
 /// First pause after the bus did not take an event; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause before the bus is tried again.
@@ -63,7 +75,7 @@ pub async fn unsent(db: &impl ConnectionTrait) -> Result<u64, Error> {
 /// Carries events from the outbox to the bus, at least once and in no promised order.
 ///
 /// A row is leased, published, and deleted once the bus has confirmed it. A relay that dies leaves its rows to the next
-/// one after a minute; at its start a relay that is alone on its database takes them at once.
+/// one after 15 seconds; at its start a relay that is alone on its database takes them at once.
 pub struct Relay {
     work: Work,
     bus: Arc<dyn EventBus>,
@@ -79,9 +91,12 @@ impl Relay {
 
     /// Starts the relay as a background task; it ends when `tasks` is cancelled.
     pub fn run(self, tasks: &Tasks) {
-        let token = tasks.token();
-        let name = format!("{}-relay", self.work.source());
-        tasks.spawn_critical(name, async move {
+        let (token, source) = (tasks.token(), self.work.source());
+        tasks.spawn(
+            format!("{source}-outbox-gauge"),
+            count_backlog(self.work.clone(), token.clone()),
+        );
+        tasks.spawn_critical(format!("{source}-relay"), async move {
             if self.alone
                 && let Err(error) = self.release_all().await
             {
@@ -97,7 +112,8 @@ impl Relay {
         let mut ids: HashSet<Uuid> = HashSet::new();
         let mut more = true;
         while !token.is_cancelled() {
-            if more && flying.len() < IN_FLIGHT {
+            let away = !self.bus.is_available();
+            if more && !away && flying.len() < IN_FLIGHT {
                 let mut lease = std::pin::pin!(self.lease());
                 // The deliveries must go on meanwhile: on SQLite one of them may hold the writer that the lease
                 // waits for.
@@ -118,13 +134,17 @@ impl Relay {
                 }
                 continue;
             }
+            let pause = if away && more { AWAY } else { idle() };
             tokio::select! {
                 () = token.cancelled() => break,
                 Some(landed) = flying.next(), if !flying.is_empty() => land(&mut ids, landed),
                 () = self.work.committed() => more = true,
-                () = tokio::time::sleep(IDLE) => more = true,
+                () = tokio::time::sleep(pause) => more = true,
             }
         }
+        // What was handed over is better settled now than sent again by the next one.
+        let last = async { while flying.next().await.is_some() {} };
+        let _cut_short = tokio::time::timeout(LAST_DELIVERIES, last).await;
     }
 
     /// Gives back the rows that an earlier life of this process had taken.
@@ -141,30 +161,26 @@ impl Relay {
     /// Takes up to [`BATCH`] rows that nobody holds, oldest first.
     async fn lease(&self) -> Result<Vec<Row>, Error> {
         let now = self.work.now();
-        let mut free = Query::select();
-        free.column(row::Column::Id)
-            .from(row::Entity)
-            .and_where(Expr::col(row::Column::LeasedUntil).lte(time::to_micros(now)))
-            .order_by(row::Column::Id, Order::Asc)
-            .limit(BATCH);
-        if self.alone {
-            // A look costs no write lock, and nobody else can take what it shows.
-            if self.work.db().reader().query_one(&free).await?.is_none() {
-                return Ok(Vec::new());
-            }
-        } else {
-            free.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+        let free = free_rows(now);
+        // A look costs no lock and no transaction, and mostly there is nothing.
+        let mut one = free.clone();
+        one.reset_limit().limit(1);
+        if self.work.db().reader().query_one(&one).await?.is_none() {
+            return Ok(Vec::new());
         }
         let mut take = Query::update();
         take.table(row::Entity)
             .value(row::Column::LeasedUntil, time::to_micros(now + LEASE))
-            .and_where(Expr::col(row::Column::Id).in_subquery(free))
             .returning_all();
         let unit = self.work.begin().await?;
-        let rows = unit
-            .tx()
-            .query_all(&take)
-            .await?
+        let results = if self.alone {
+            // Nobody else can take what the subquery shows.
+            take.and_where(Expr::col(row::Column::Id).in_subquery(free));
+            unit.tx().query_all(&take).await?
+        } else {
+            unit.tx().query_all(&lease_apart(take, free)).await?
+        };
+        let rows = results
             .iter()
             .map(|result| Row::from_query_result(result, ""))
             .collect::<Result<Vec<_>, _>>()?;
@@ -189,6 +205,12 @@ impl Relay {
                 Err(error) => unsent.push((*id, error)),
             }
         }
+        for (outcome, count) in [("confirmed", sent.len()), ("failed", unsent.len())] {
+            metrics::counter!(
+                "messaging_published_total", "service" => source, "outcome" => outcome
+            )
+            .increment(count as u64);
+        }
         if let Err(error) = self.settle(sent, unsent, &attempts).await {
             // The rows come back when their lease ends; consumers know them by their ids.
             tracing::warn!(%error, "published events could not be removed from the outbox");
@@ -202,28 +224,108 @@ impl Relay {
         unsent: Vec<(Uuid, PublishError)>,
         attempts: &HashMap<Uuid, i32>,
     ) -> Result<(), Error> {
-        let unit = self.work.begin().await?;
-        if !sent.is_empty() {
-            row::Entity::delete_many()
-                .filter(row::Column::Id.is_in(sent))
-                .exec(unit.tx())
-                .await?;
+        let mut put_off: BTreeMap<i32, Vec<Uuid>> = BTreeMap::new();
+        if let Some((id, error)) = unsent.first() {
+            tracing::warn!(
+                events = unsent.len(), event.id = %id, %error, "the bus did not take some events"
+            );
         }
         for (id, error) in unsent {
             let tried = attempts.get(&id).copied().unwrap_or(0).saturating_add(1);
-            tracing::warn!(event.id = %id, event.attempts = tried, %error, "the bus did not take an event");
+            tracing::debug!(event.id = %id, event.attempts = tried, %error, "event put off");
+            put_off.entry(tried).or_default().push(id);
+        }
+        let unit = self.work.begin().await?;
+        if !sent.is_empty() {
+            row::Entity::delete_many()
+                .filter(row::Column::Id.is_in(few_shapes(sent)))
+                .exec(unit.tx())
+                .await?;
+        }
+        for (tried, ids) in put_off {
             row::Entity::update_many()
                 .col_expr(
                     row::Column::LeasedUntil,
                     Expr::value(time::to_micros(unit.now() + pause(tried))),
                 )
                 .col_expr(row::Column::Attempts, Expr::value(tried))
-                .filter(row::Column::Id.eq(id))
+                .filter(row::Column::Id.is_in(few_shapes(ids)))
                 .exec(unit.tx())
                 .await?;
         }
         unit.commit().await
     }
+}
+
+/// The ids of up to [`BATCH`] rows that nobody holds, oldest first.
+fn free_rows(now: Timestamp) -> SelectStatement {
+    let mut free = Query::select();
+    free.column(row::Column::Id)
+        .from(row::Entity)
+        .and_where(Expr::col(row::Column::LeasedUntil).lte(time::to_micros(now)))
+        .order_by(row::Column::Id, Order::Asc)
+        .limit(BATCH);
+    free
+}
+
+/// The lease of PostgreSQL, where other relays look at the same time. The rows are chosen and locked in an expression of
+/// their own: a subquery may be run more than once, and would then lock more than it gives.
+fn lease_apart(
+    mut take: sea_orm::sea_query::UpdateStatement,
+    mut free: SelectStatement,
+) -> sea_orm::sea_query::WithQuery {
+    free.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+    let name = Alias::new("free");
+    let mut chosen = CommonTableExpression::new();
+    chosen
+        .table_name(name.clone())
+        .column(row::Column::Id)
+        .materialized(true)
+        .query(free);
+    let ids = Query::select()
+        .column(row::Column::Id)
+        .from(name)
+        .to_owned();
+    take.and_where(Expr::col(row::Column::Id).in_subquery(ids));
+    take.with(Query::with().cte(chosen).to_owned())
+}
+
+/// The ids, the last of them repeated up to a power of two: a database keeps the plan of a statement by its text, and
+/// so there are eight texts rather than one for each number of ids.
+fn few_shapes(mut ids: Vec<Uuid>) -> Vec<Uuid> {
+    if let Some(last) = ids.last().copied() {
+        ids.resize(ids.len().next_power_of_two(), last);
+    }
+    ids
+}
+
+/// Shows how many events wait.
+async fn count_backlog(work: Work, token: CancellationToken) {
+    let gauge = metrics::gauge!("outbox_unsent", "service" => work.source());
+    let mut some = Query::select();
+    some.expr(Expr::val(1)).from(row::Entity).limit(COUNT_UP_TO);
+    let mut count = Query::select();
+    count
+        .expr_as(Expr::cust("count(*)"), "unsent")
+        .from_subquery(some, Alias::new("some"));
+    loop {
+        match work.db().reader().query_one(&count).await {
+            Ok(Some(result)) => {
+                let unsent: i64 = result.try_get("", "unsent").unwrap_or_default();
+                gauge.set(unsent as f64);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "the outbox could not be counted"),
+        }
+        tokio::select! {
+            () = token.cancelled() => return,
+            () = tokio::time::sleep(COUNT_EVERY) => {}
+        }
+    }
+}
+
+fn idle() -> Duration {
+    IDLE.mul_f64(rand::random_range(0.5..1.5))
 }
 
 fn land(under_way: &mut HashSet<Uuid>, landed: Vec<Uuid>) {
@@ -286,5 +388,31 @@ mod tests {
         assert_eq!(pause(1), FIRST_PAUSE);
         assert_eq!(pause(2), FIRST_PAUSE * 2);
         assert_eq!(pause(i32::MAX), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn a_lease_chooses_its_rows_once() {
+        let mut take = Query::update();
+        take.table(row::Entity)
+            .value(row::Column::LeasedUntil, 1)
+            .returning_all();
+        let text = lease_apart(take, free_rows(Timestamp::UNIX_EPOCH))
+            .to_string(sea_orm::sea_query::PostgresQueryBuilder);
+        assert!(
+            text.starts_with("WITH \"free\" (\"id\") AS MATERIALIZED (SELECT"),
+            "{text}"
+        );
+        assert!(text.contains("LIMIT 128 FOR UPDATE SKIP LOCKED"), "{text}");
+    }
+
+    #[test]
+    fn ids_are_padded_and_never_lost() {
+        for count in 1..=128 {
+            let ids: Vec<_> = (0..count).map(Uuid::from_u128).collect();
+            let padded = few_shapes(ids.clone());
+            assert!(padded.len().is_power_of_two() && padded.len() <= 128);
+            assert_eq!(padded.into_iter().collect::<HashSet<_>>().len(), ids.len());
+        }
+        assert!(few_shapes(Vec::new()).is_empty());
     }
 }

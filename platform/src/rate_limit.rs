@@ -1,13 +1,19 @@
 //! Rate limits by GCRA (the generic cell rate algorithm): one number per key, no windows to burst at the edge of.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+mod memory;
+mod redis;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{Error, SharedClock, time};
+use crate::Error;
+
+pub use self::memory::MemoryRateLimitStore;
+pub use self::redis::RedisRateLimitStore;
+
+/// The longest window that is kept, ten years; a longer one counts as this.
+const LONGEST_WINDOW: Duration = Duration::from_secs(3650 * 24 * 3600);
 
 /// How much is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,15 +22,21 @@ pub struct Policy {
     pub name: String,
     /// Requests per window; also the most that may come at once.
     pub quota: u32,
-    /// Time in which the whole quota grows back.
+    /// Time in which the whole quota grows back; at most ten years.
     pub window: Duration,
 }
 
 impl Policy {
     /// Microseconds in which one request grows back; at least one.
     fn interval(&self) -> i64 {
-        let window = i64::try_from(self.window.as_micros()).unwrap_or(i64::MAX);
+        let window = self.window.min(LONGEST_WINDOW).as_micros();
+        let window = i64::try_from(window).unwrap_or(i64::MAX);
         (window / i64::from(self.quota.max(1))).max(1)
+    }
+
+    /// Microseconds in which the whole quota grows back.
+    fn burst(&self) -> i64 {
+        self.interval().saturating_mul(i64::from(self.quota))
     }
 }
 
@@ -47,16 +59,18 @@ pub trait RateLimitStore: Send + Sync {
     /// Takes one request of `policy` for `key`; atomic, in one round trip.
     ///
     /// # Errors
-    /// When the store is away. The caller decides by the class of the route.
+    /// `redis_unavailable` when the store is away, at the latest after the time that it was told to wait. The caller
+    /// decides by the class of the route.
     async fn take(&self, key: &str, policy: &Policy) -> Result<Decision, Error>;
 }
 
 /// Decides one request: `arrival` is the theoretical arrival time kept for the key, all in microseconds.
-/// Returns the decision and the time to keep.
+/// Returns the decision and the time to keep, which a refusal leaves as it was. What was kept never counts as further ahead
+/// than the whole quota, even where the policy was larger once or the clock was set back.
 fn decide(policy: &Policy, arrival: Option<i64>, now: i64) -> (Decision, i64) {
     let interval = policy.interval();
-    let burst = interval.saturating_mul(i64::from(policy.quota));
-    let kept = arrival.unwrap_or(now).max(now);
+    let burst = policy.burst();
+    let kept = arrival.unwrap_or(now).clamp(now, now.saturating_add(burst));
     let next = kept.saturating_add(interval);
     let micros = |n: i64| Duration::from_micros(u64::try_from(n).unwrap_or(0));
     if next - now > burst {
@@ -67,7 +81,7 @@ fn decide(policy: &Policy, arrival: Option<i64>, now: i64) -> (Decision, i64) {
             reset_after: micros(kept - now),
             retry_after: micros(wait),
         };
-        return (decision, kept);
+        return (decision, arrival.unwrap_or(now));
     }
     let left = (burst - (next - now)) / interval;
     let decision = Decision {
@@ -81,60 +95,6 @@ fn decide(policy: &Policy, arrival: Option<i64>, now: i64) -> (Decision, i64) {
         },
     };
     (decision, next)
-}
-
-/// Shards of the store, so that requests of different keys seldom wait for each other.
-const SHARDS: usize = 16;
-/// Keys in a shard before those that are full again are dropped.
-const SWEEP_AT: usize = 4096;
-
-/// Counts within the process.
-pub struct MemoryRateLimitStore {
-    clock: SharedClock,
-    hasher: RandomState,
-    shards: Vec<Mutex<Shard>>,
-}
-
-struct Shard {
-    arrivals: HashMap<String, i64>,
-    sweep_at: usize,
-}
-
-impl MemoryRateLimitStore {
-    /// An empty store.
-    pub fn new(clock: SharedClock) -> Self {
-        let shard = || {
-            Mutex::new(Shard {
-                arrivals: HashMap::new(),
-                sweep_at: SWEEP_AT,
-            })
-        };
-        let shards = std::iter::repeat_with(shard).take(SHARDS).collect();
-        Self {
-            clock,
-            hasher: RandomState::new(),
-            shards,
-        }
-    }
-}
-
-#[async_trait]
-impl RateLimitStore for MemoryRateLimitStore {
-    async fn take(&self, key: &str, policy: &Policy) -> Result<Decision, Error> {
-        let now = time::to_micros(self.clock.now());
-        let key = format!("{}:{key}", policy.name);
-        let place = usize::try_from(self.hasher.hash_one(&key) % SHARDS as u64).unwrap_or(0);
-        let mut shard = self.shards[place]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let (decision, arrival) = decide(policy, shard.arrivals.get(&key).copied(), now);
-        shard.arrivals.insert(key, arrival);
-        if shard.arrivals.len() >= shard.sweep_at {
-            shard.arrivals.retain(|_, arrival| *arrival > now);
-            shard.sweep_at = SWEEP_AT.max(shard.arrivals.len() * 2);
-        }
-        Ok(decision)
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,11 @@
     reason = "generated from the .proto files, where the documentation stands"
 )]
 
+/// All contracts as an encoded `google.protobuf.FileDescriptorSet`, for gRPC reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/contracts.binpb"));
+
+pub mod subscriptions;
+
 /// The envelope in which every fact travels.
 pub mod events {
     pub mod v1 {

@@ -99,6 +99,7 @@ pub async fn run_with(
     let db = sms.work.db().clone();
     Server::new(SERVICE, authenticator)
         .with_database(&db)
+        .of_process(&handles)
         .serve(listener, grpc::routes(sms), &handles.tasks);
     Ok(())
 }

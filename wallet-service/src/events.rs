@@ -3,6 +3,7 @@
 use platform::event_bus::{Envelope, HandleError, Handler, decode};
 use platform::work::UnitOfWork;
 use proto::identity::v1::{EmailVerified, UserRegistered};
+use proto::subscriptions::WALLET_USERS;
 use proto::wallet::v1 as wire;
 use uuid::Uuid;
 
@@ -112,7 +113,7 @@ pub(crate) struct UserEvents {
 #[async_trait::async_trait]
 impl Handler for UserEvents {
     fn types(&self) -> &'static [&'static str] {
-        &["identity.v1.UserRegistered", "identity.v1.EmailVerified"]
+        WALLET_USERS.types
     }
 
     async fn handle(&self, unit: &mut UnitOfWork, event: &Envelope) -> Result<(), HandleError> {

@@ -25,6 +25,7 @@ use platform::outbox::Relay;
 use platform::principal::Authenticator;
 use platform::work::Work;
 use platform::{Handles, identity, maintenance};
+use proto::subscriptions::WALLET_USERS;
 use proto::wallet::v1::wallet_server::WalletServer;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
@@ -81,11 +82,10 @@ pub async fn run(
 
     let authenticator = Authenticator::new(handles.clock.clone(), &handles.keys);
     identity::follow(NAME, &authenticator, handles.identity.clone(), tasks);
-    Server::new(NAME, authenticator).with_database(&db).serve(
-        listener,
-        Routes::new(WalletServer::new(wallet)),
-        tasks,
-    );
+    Server::new(NAME, authenticator)
+        .with_database(&db)
+        .of_process(&handles)
+        .serve(listener, Routes::new(WalletServer::new(wallet)), tasks);
     Ok(())
 }
 
@@ -120,5 +120,5 @@ fn consumer(config: &WalletConfig, work: &Work) -> anyhow::Result<Arc<Consumer>>
     let default_currency =
         Currency::parse(&config.default_currency).context("unknown default currency")?;
     let handler = Arc::new(UserEvents { default_currency });
-    Ok(Consumer::new("wallet.users", work.clone(), handler))
+    Ok(Consumer::new(WALLET_USERS.consumer, work.clone(), handler))
 }

@@ -25,7 +25,7 @@ use http::header::{
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use platform::{Error, FieldViolation, Kind};
+use platform::{Error, FieldViolation, Kind, metrics};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -75,6 +75,8 @@ pub(crate) async fn outermost(
     request.extensions_mut().insert(ClientAddress(client));
 
     let span = span_of(&request, &id);
+    let method = metric_method(request.method());
+    let route = route_of(&request).to_owned();
     let https_only = app.config.https_only;
     let work = async move {
         let start = Instant::now();
@@ -89,16 +91,27 @@ pub(crate) async fn outermost(
         let mut response = render(response, &path, &id);
         add_headers(response.headers_mut(), &id, is_versioned, https_only);
         record(&response, start.elapsed());
+        metrics::http_answered(method, &route, response.status().as_u16(), start.elapsed());
         response
     };
     work.instrument(span).await
 }
 
+/// The pattern that the path matched: there are few of those, while a stranger may ask for any path.
+fn route_of(request: &Request) -> &str {
+    let route = request.extensions().get::<MatchedPath>();
+    route.map_or("unknown", MatchedPath::as_str)
+}
+
+/// Methods that nobody has heard of are counted as one.
+fn metric_method(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    let known = KNOWN.into_iter().find(|known| *known == method.as_str());
+    known.unwrap_or("_OTHER")
+}
+
 fn span_of(request: &Request, id: &str) -> Span {
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or("unknown", MatchedPath::as_str);
+    let route = route_of(request);
     let span = tracing::info_span!(
         "request",
         otel.name = format!("{} {route}", request.method()),
@@ -310,7 +323,7 @@ mod tests {
         let platform = TestPlatform::start().await;
         let handles = platform.handles();
         let authenticator = Authenticator::new(handles.clock.clone(), &handles.keys);
-        let nowhere = http::Uri::from_static("http://127.0.0.1:1");
+        let nowhere: platform::grpc::client::Upstream = "http://127.0.0.1:1".parse().unwrap();
         let [auth, wallet, notify, scheduler] = std::array::from_fn(|_| nowhere.clone());
         let upstreams = crate::Upstreams {
             auth,
@@ -321,7 +334,7 @@ mod tests {
         let tokens = authenticator.service_tokens().clone();
         let app = App::new(
             crate::GatewayConfig::default(),
-            crate::clients::Clients::new(&upstreams, tokens, handles.clock.clone()),
+            crate::clients::Clients::new(&upstreams, tokens, handles.clock.clone(), &handles.tasks),
             authenticator,
             Arc::new(MemoryRateLimitStore::new(handles.clock.clone())),
             handles.tasks.clone(),

@@ -61,11 +61,14 @@ async fn open(
     IdempotencyKey(idempotency_key): IdempotencyKey,
     Json(body): Json<NewAccount>,
 ) -> Result<Created<Account>, Failure> {
-    let request = user.request(pb::OpenAccountRequest {
+    let message = pb::OpenAccountRequest {
         idempotency_key,
         currency: body.currency,
-    });
-    let reply = keyed(app.clients.wallet().open_account(request).await)?;
+    };
+    let reply = keyed(&user, message, |request| async {
+        app.clients.wallet().open_account(request).await
+    })
+    .await?;
     Ok(Created::from_reply(reply, |message| {
         message.account.unwrap_or_default().into()
     }))

@@ -41,13 +41,16 @@ async fn deposit(
     IdempotencyKey(idempotency_key): IdempotencyKey,
     Json(body): Json<NewDeposit>,
 ) -> Result<Created<Transaction>, Failure> {
-    let request = user.request(pb::DepositRequest {
+    let message = pb::DepositRequest {
         idempotency_key,
         amount: Some(body.amount.into()),
         account_id: body.account_id.map(|id| id.to_string()).unwrap_or_default(),
         source: body.source.unwrap_or_default(),
-    });
-    let reply = keyed(app.clients.wallet().deposit(request).await)?;
+    };
+    let reply = keyed(&user, message, |request| async {
+        app.clients.wallet().deposit(request).await
+    })
+    .await?;
     Ok(Created::from_reply(reply, |message| {
         message.transaction.unwrap_or_default().into()
     }))

@@ -106,7 +106,7 @@ async fn create(
     IdempotencyKey(idempotency_key): IdempotencyKey,
     Json(body): Json<NewSchedule>,
 ) -> Result<Created<CreatedSchedule>, Failure> {
-    let request = user.request(pb::CreateSmsScheduleRequest {
+    let message = pb::CreateSmsScheduleRequest {
         idempotency_key,
         run_at: Some(platform::time::to_proto(body.run_at)),
         message: body.message,
@@ -117,8 +117,11 @@ async fn create(
             .collect(),
         name: body.name.unwrap_or_default(),
         provider: body.provider.unwrap_or_default(),
-    });
-    let reply = keyed(app.clients.scheduler().create_sms_schedule(request).await)?;
+    };
+    let reply = keyed(&user, message, |request| async {
+        app.clients.scheduler().create_sms_schedule(request).await
+    })
+    .await?;
     Ok(Created::from_reply(reply, CreatedSchedule::from))
 }
 

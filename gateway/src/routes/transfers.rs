@@ -86,14 +86,17 @@ async fn transfer(
     IdempotencyKey(idempotency_key): IdempotencyKey,
     Json(body): Json<NewTransfer>,
 ) -> Result<Created<Transaction>, Failure> {
-    let request = user.request(pb::TransferRequest {
+    let message = pb::TransferRequest {
         idempotency_key,
         to: Some(body.to.payee()?),
         amount: Some(body.amount.into()),
         description: body.description.unwrap_or_default(),
         category: body.category.unwrap_or_default(),
-    });
-    let reply = keyed(app.clients.wallet().transfer(request).await)?;
+    };
+    let reply = keyed(&user, message, |request| async {
+        app.clients.wallet().transfer(request).await
+    })
+    .await?;
     Ok(Created::from_reply(reply, |message| {
         message.transaction.unwrap_or_default().into()
     }))

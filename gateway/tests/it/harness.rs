@@ -114,7 +114,7 @@ async fn build(platform: TestPlatform, change: impl FnOnce(&mut GatewayConfig)) 
     let address = listener.local_addr().unwrap();
     let gateway_tasks = Tasks::new();
     let for_gateway = Handles {
-        identity: identity.uri(),
+        identity: identity.uri().into(),
         tasks: gateway_tasks.clone(),
         ..handles.clone()
     };

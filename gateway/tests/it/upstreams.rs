@@ -80,6 +80,17 @@ async fn safe_reads_are_tried_again() {
 }
 
 #[tokio::test]
+async fn what_a_lost_replica_may_have_done_is_asked_again_under_the_same_key() {
+    let house = house().await;
+    let lost = || tonic::Status::unavailable("connection reset");
+    house.seen.refusals.lock().unwrap().extend([lost(), lost()]);
+    let body = json!({"amount": {"amount_minor": 5, "currency": "INR"}});
+    let response = house.keyed("/v1/deposits", &body).send().await.unwrap();
+    assert_eq!(response.status(), 201);
+    assert_eq!(house.seen.count("deposit"), 3);
+}
+
+#[tokio::test]
 async fn the_inbox_and_the_schedules_have_their_shapes() {
     let house = house().await;
     let id = house.user;

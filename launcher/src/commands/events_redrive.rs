@@ -5,6 +5,8 @@ use platform::clock::SystemClock;
 use platform::database::DatabaseConfig;
 use platform::event_bus::InProcessBus;
 use platform::fanout::MemoryFanout;
+use platform::grpc::client::Upstream;
+use platform::health::Health;
 use platform::keys::Keys;
 use platform::{Handles, Tasks};
 
@@ -33,7 +35,9 @@ pub(super) async fn run(config: &Config) -> Result<(), Failure> {
         fanout: Arc::new(MemoryFanout::default()),
         keys: Arc::new(Keys::load_or_create(&config.keys_dir())?),
         tasks: Tasks::new(),
-        identity: http::Uri::default(),
+        health: Health::default(),
+        tls: None,
+        identity: Upstream::default(),
     };
     let done = [
         (

@@ -3,7 +3,6 @@
 mod banner;
 mod data_dir;
 mod opening_bus;
-mod signals;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -14,7 +13,9 @@ use platform::clock::SystemClock;
 use platform::config::Profile;
 use platform::event_bus::InProcessBus;
 use platform::fanout::MemoryFanout;
+use platform::health::Health;
 use platform::keys::Keys;
+use platform::process::{self, Signals};
 use platform::rate_limit::MemoryRateLimitStore;
 use platform::{Handles, SharedClock, Tasks};
 use tokio::net::TcpListener;
@@ -90,7 +91,7 @@ impl Running {
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let began = Instant::now();
     // Before anything else, so that a signal that comes during the start is not lost.
-    let mut signals = signals::Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let running = tokio::select! {
         running = start(config, SystemClock::shared()) => running?,
         () = signals.next() => return Ok(()),
@@ -124,6 +125,7 @@ pub async fn start(config: Config, clock: SharedClock) -> anyhow::Result<Running
         }
     }
     let (http, address) = bind_http(&config.http_listen).await?;
+    let health = Health::default();
     let keys = Keys::load_or_create(&config.keys_dir())?;
     let (auth, auth_uri) = bind_loopback().await?;
     let (wallet, wallet_uri) = bind_loopback().await?;
@@ -137,7 +139,9 @@ pub async fn start(config: Config, clock: SharedClock) -> anyhow::Result<Running
         fanout: Arc::new(MemoryFanout::default()),
         keys: Arc::new(keys),
         tasks: Tasks::new(),
-        identity: auth_uri.clone(),
+        health: health.clone(),
+        tls: None,
+        identity: auth_uri.clone().into(),
     };
     let edge = Handles {
         tasks: Tasks::new(),
@@ -165,11 +169,12 @@ pub async fn start(config: Config, clock: SharedClock) -> anyhow::Result<Running
         .await
         .context("scheduler-service")?;
     bus.open();
+    process::serve_metrics(&config.metrics, &health, &running.services).await?;
     let upstreams = gateway::Upstreams {
-        auth: auth_uri,
-        wallet: wallet_uri,
-        notify: notify_uri,
-        scheduler: scheduler_uri,
+        auth: auth_uri.into(),
+        wallet: wallet_uri.into(),
+        notify: notify_uri.into(),
+        scheduler: scheduler_uri.into(),
     };
     let limits = Arc::new(MemoryRateLimitStore::new(clock));
     gateway::run(config.gateway, http, upstreams, limits, edge)

@@ -8,9 +8,9 @@ use launcher::client::{ApiError, Problem, Session};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::support::people::{arrive, arrive_with, key};
+use crate::common::people::{arrive, arrive_with, key};
+use crate::common::{PATIENCE, eventually};
 use crate::support::product::Product;
-use crate::support::{PATIENCE, eventually};
 
 const PLENTY_MINOR: i64 = 1_000_000;
 
@@ -128,7 +128,7 @@ async fn an_amount_that_overflows_a_balance_is_refused_and_moves_nothing() {
     let body = json!({ "amount": { "amount_minor": i64::MAX, "currency": "INR" } });
     let problem = refused(&asha, asha.keyed("/v1/deposits", &key(), &body)).await;
     assert!([400, 409].contains(&problem.status.as_u16()), "{problem}");
-    assert_eq!(crate::support::people::balance(&asha).await, PLENTY_MINOR);
+    assert_eq!(crate::common::people::balance(&asha).await, PLENTY_MINOR);
     product.stop().await;
 }
 
@@ -193,7 +193,7 @@ async fn keys_that_are_missing_malformed_or_reused_are_refused() {
         "",
     );
     assert_eq!(
-        crate::support::people::balance(&asha).await,
+        crate::common::people::balance(&asha).await,
         PLENTY_MINOR + 1
     );
     product.stop().await;

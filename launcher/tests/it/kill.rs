@@ -1,25 +1,28 @@
 //! The fault test: the product is killed again and again in the middle of work, and nothing is lost or doubled.
 
-mod load;
-mod proof;
-
 use std::time::{Duration, Instant};
 
-use launcher::client::{Api, Mailbox, NewSmsSchedule, Session};
+use launcher::client::Mailbox;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::sleep;
 
-use crate::support::alone;
-use crate::support::people::{arrive_with, key};
+use crate::common::load::{Load, Pace};
+use crate::common::people::{arrive_all, create_schedule};
+use crate::common::{alone, proof, seed};
+use crate::support::databases;
 use crate::support::process::Process;
-use load::Load;
 
 const PEOPLE: usize = 24;
 const CLIENTS: usize = 300;
 const KILLS: usize = 7;
 const DEPOSIT_MINOR: i64 = 10_000_000;
 const MESSAGES: usize = 2_500;
+/// Enough to have work in flight at every kill, and few enough to be read back at the end.
+const PACE: Pace = Pace {
+    most_transfers: 20_000,
+    longest_pause_ms: 0,
+};
 
 /// Every event is kept to be read back; the SMS simulator is slow enough to be working at most of the kills.
 const SETTINGS: [(&str, &str); 7] = [
@@ -41,18 +44,20 @@ async fn nothing_is_lost_or_doubled_when_the_product_is_killed_under_load() {
     let mut product = Process::new(&folder.path().join("data"), &SETTINGS);
     product.start().await;
     let api = product.api();
-    let people = arrive_all(&api, &product).await;
-    let schedule = create_schedule(&people[0]).await;
+    let journal = product.data().join("sms-simulator.jsonl");
+    let mut mailbox = Mailbox::new(product.data().join("mail"));
+    let people = arrive_all(&api, &mut mailbox, PEOPLE, DEPOSIT_MINOR).await;
+    let schedule = create_schedule(&people[0], MESSAGES).await;
 
     let mut kills_while_sending = 0;
-    let load = Load::start(people.clone(), CLIENTS, seed);
+    let load = Load::start(people.clone(), CLIENTS, seed, PACE);
     for kill in 1..=KILLS {
         // The moment of the kill is the point of the test, so it is drawn, not waited for.
         let lifetime = Duration::from_millis(random.random_range(150..2_000));
         sleep(lifetime).await;
         let answered = load.answered();
         product.kill().await;
-        let sent = proof::given_to_the_simulator(&product).len();
+        let sent = proof::given_to_the_simulator(&journal).len();
         kills_while_sending += usize::from((1..MESSAGES).contains(&sent));
         println!("kill {kill} of {KILLS} after {lifetime:?}: {answered} answers, {sent} messages");
         product.start().await;
@@ -74,50 +79,12 @@ async fn nothing_is_lost_or_doubled_when_the_product_is_killed_under_load() {
     proof::histories_hold_each_transfer_once(&people, &moved).await;
     proof::streams_tell_each_transfer_once(&people, &moved).await;
     proof::answers_are_kept(&people, &moved).await;
-    proof::ledger_is_sound(&product).await;
-    proof::nothing_is_left_behind(&product).await;
-    proof::no_message_was_sent_twice(&product, MESSAGES);
+    proof::ledger_is_sound(&product.run(&["ledger", "verify", "--json"]).await);
+    proof::nothing_is_left_behind(&databases(product.data())).await;
+    proof::no_message_was_sent_twice(&journal, MESSAGES);
     assert!(
         product.terminate().await.success(),
         "it stops cleanly:\n{}",
         product.log_tail()
     );
-}
-
-/// Drawn, or taken from `COFFER_TEST_SEED` to repeat the moments of a failed run.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test is steered by its environment"
-)]
-fn seed() -> u64 {
-    let given = std::env::var("COFFER_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(rand::random);
-    println!("COFFER_TEST_SEED={seed}");
-    seed
-}
-
-async fn arrive_all(api: &Api, product: &Process) -> Vec<Session> {
-    let mut mailbox = Mailbox::new(product.data().join("mail"));
-    let mut people = Vec::new();
-    for number in 0..PEOPLE {
-        let name = format!("Person{number}");
-        people.push(arrive_with(api, &mut mailbox, &name, DEPOSIT_MINOR).await);
-    }
-    people
-}
-
-async fn create_schedule(owner: &Session) -> String {
-    let schedule = NewSmsSchedule {
-        run_at: jiff::Timestamp::now().to_string(),
-        message: "Survive this".to_owned(),
-        recipients: (0..MESSAGES).map(|n| format!("+2782{n:07}")).collect(),
-        name: "Under fire".to_owned(),
-    };
-    let created = owner
-        .create_sms_schedule(&key(), &schedule)
-        .await
-        .expect("it is created");
-    created.body.id
 }

@@ -8,6 +8,8 @@
 
 mod architecture;
 mod bad_input;
+#[path = "../common/mod.rs"]
+mod common;
 mod journey;
 mod kill;
 mod restart;

@@ -3,10 +3,10 @@
 use launcher::up;
 use serde_json::Value;
 
-use crate::support::people::{arrive_with, balance};
+use crate::common::people::{arrive_with, balance};
+use crate::common::together;
 use crate::support::process::Process;
 use crate::support::product::Product;
-use crate::support::together;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_sessions_and_money_survive_a_restart() {

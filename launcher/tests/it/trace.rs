@@ -11,9 +11,9 @@ use proto::notify::v1::{StreamEvent, SubscribeRequest};
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 
-use crate::support::people::{EVENT_PATIENCE, arrive, arrive_with, key};
+use crate::common::people::{EVENT_PATIENCE, arrive, arrive_with, key};
+use crate::common::{PATIENCE, eventually};
 use crate::support::product::Product;
-use crate::support::{PATIENCE, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_is_one_trace_from_the_request_to_the_notification() {

@@ -196,6 +196,20 @@ impl Database {
         Ok(self.reader.ping().await?)
     }
 
+    /// Records how many connections the pool has, by state. PostgreSQL only: of SQLite there is nothing to tell.
+    pub(crate) fn record_connections(&self) {
+        if self.backend() != DbBackend::Postgres {
+            return;
+        }
+        let pool = self.writer.get_postgres_connection_pool();
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        let busy = pool.size().saturating_sub(idle);
+        for (state, count) in [("idle", idle), ("busy", busy)] {
+            metrics::gauge!("database_connections", "database" => self.name.to_string(), "state" => state)
+                .set(f64::from(count));
+        }
+    }
+
     /// Closes all connections.
     pub async fn close(self) {
         for pool in [self.reader, self.writer] {

@@ -138,6 +138,7 @@ impl EventBus for InProcessBus {
             consumer,
             retry: self.retry,
             delayed: Vec::new(),
+            paused_until: None,
         };
         let token = tasks.token();
         tasks.spawn_critical(
@@ -153,11 +154,19 @@ struct Feeder {
     consumer: Arc<Consumer>,
     retry: RetryPolicy,
     delayed: Vec<Delivery>,
+    /// Until then the consumer's database is given time to come back.
+    paused_until: Option<Instant>,
 }
 
 impl Feeder {
     async fn run(mut self, mut queue: mpsc::Receiver<Delivery>, token: CancellationToken) {
         loop {
+            if let Some(paused_until) = self.paused_until.take() {
+                tokio::select! {
+                    () = token.cancelled() => return,
+                    () = tokio::time::sleep_until(paused_until) => {}
+                }
+            }
             let mut batch = self.take_due();
             if batch.is_empty() {
                 let next = self.delayed.iter().map(|delivery| delivery.due).min();
@@ -205,12 +214,22 @@ impl Feeder {
             .collect();
         let verdicts = self.consumer.deliver(&events).await;
         for (mut delivery, verdict) in batch.drain(..).zip(verdicts) {
-            delivery.deliveries += 1;
-            let Verdict::Retry(reason) = verdict else {
-                // The publisher may have gone; the inbox knows the event when it comes again.
-                let _gone = delivery.done.send(()).is_err();
-                continue;
+            let reason = match verdict {
+                Verdict::Retry(reason) => reason,
+                Verdict::Wait(pause) => {
+                    // Not a delivery that counts: the event had no chance.
+                    delivery.due = Instant::now() + pause;
+                    self.paused_until = self.paused_until.max(Some(delivery.due));
+                    self.delayed.push(delivery);
+                    continue;
+                }
+                Verdict::Done | Verdict::Refused | Verdict::Parked => {
+                    // The publisher may have gone; the inbox knows the event when it comes again.
+                    let _gone = delivery.done.send(()).is_err();
+                    continue;
+                }
             };
+            delivery.deliveries += 1;
             if delivery.deliveries >= self.retry.max_deliveries {
                 match self.consumer.park(&delivery.event, &reason).await {
                     Ok(()) => {

@@ -1,6 +1,7 @@
 //! The event bus: facts from the service where they happened to those that care.
 
 mod in_process;
+mod rabbitmq;
 
 use async_trait::async_trait;
 use prost::{Message, Name};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 pub use in_process::InProcessBus;
 pub use proto::events::v1::Envelope;
+pub use rabbitmq::{RabbitMqBus, RabbitMqConfig};
 
 use crate::consumer::Consumer;
 use crate::shutdown::Tasks;
@@ -20,6 +22,11 @@ pub trait EventBus: Send + Sync {
     /// Hands events over. An `Ok` means that no crash can lose the event any more: a broker has confirmed it, or every
     /// subscriber has committed it or parked it among its dead letters. The outcomes stand in the order of the events.
     async fn publish(&self, events: Vec<Envelope>) -> Vec<Result<(), PublishError>>;
+
+    /// Whether there is a point in publishing now. While it is `false`, events wait in their outbox.
+    fn is_available(&self) -> bool {
+        true
+    }
 
     /// Brings events of the consumer's types to the consumer, from now until `tasks` is cancelled.
     ///

@@ -11,40 +11,39 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
-use tower::Service;
+use tower::{Service, ServiceExt};
 
-use super::{CONNECTION_WINDOW, CURRENT_DEADLINE, DEFAULT_DEADLINE, deadline_exceeded, timeout};
-use crate::Error;
+use super::balance::Balancer;
+pub use super::upstream::Upstream;
+use super::{CURRENT_DEADLINE, DEFAULT_DEADLINE, deadline_exceeded, timeout};
 use crate::token::ServiceTokens;
+use crate::{Error, Tasks};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const KEEPALIVE: Duration = Duration::from_secs(20);
 const TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 
-/// A connection to another service that is made when it is needed and made again when it breaks. Cheap to clone.
+/// The connections to another service: made when they are needed, made again when they break, and spread over its
+/// replicas. Cheap to clone.
 ///
 /// Calls carry the trace of the current span, and a deadline: the one of the request, else what is left to the call
 /// that is being answered, else 10 s. For streams it counts until the first answer.
 #[derive(Debug, Clone)]
 pub struct GrpcChannel {
-    inner: Channel,
+    balancer: Arc<Balancer>,
 }
 
-/// A channel to the service at `uri`. Connects with the first call.
+/// A channel to the one process at `uri`. Connects with the first call.
 pub fn channel(uri: Uri) -> GrpcChannel {
-    let inner = Endpoint::from(uri)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .tcp_keepalive(Some(Duration::from_secs(60)))
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE)
-        .keep_alive_while_idle(true)
-        .connect_lazy();
-    GrpcChannel { inner }
+    let balancer = Arc::new(Balancer::of_one(&uri.into()));
+    GrpcChannel { balancer }
+}
+
+/// A channel to the replicas of a service. Connects with the first call. What watches the replicas runs in `tasks` and
+/// ends with the channel.
+pub fn balanced(upstream: &Upstream, tasks: &Tasks) -> GrpcChannel {
+    let balancer = Arc::new(Balancer::start(upstream, tasks));
+    GrpcChannel { balancer }
 }
 
 /// A request on behalf of a user, with the user's access token.
@@ -82,10 +81,23 @@ where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<T, Status>>,
 {
+    retry_keyed(|status| status.code() == Code::Unavailable, call).await
+}
+
+/// Makes a call that may be made twice, because it changes nothing or carries an idempotency key; tries up to three times
+/// while `is_lost` says of the outcome that another try may help.
+///
+/// # Errors
+/// Those of the last try.
+pub async fn retry_keyed<T, F, Fut>(is_lost: fn(&Status) -> bool, call: F) -> Result<T, Status>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<T, Status>>,
+{
     let mut pause = FIRST_PAUSE;
     for _ in 1..TRIES {
         match call().await {
-            Err(status) if status.code() == Code::Unavailable => {}
+            Err(status) if is_lost(&status) => {}
             outcome => return outcome,
         }
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
@@ -99,10 +111,9 @@ impl Service<Request<Body>> for GrpcChannel {
     type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| unreachable(&error))
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        // Which replica takes the call is decided when it is made.
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
@@ -116,13 +127,15 @@ impl Service<Request<Body>> for GrpcChannel {
             .headers_mut()
             .insert(timeout::GRPC_TIMEOUT, timeout::write(allowed));
         let deadline = Instant::now() + allowed;
-        // `poll_ready` reserved a place in this very channel; the copy that stays has none yet.
-        let fresh = self.inner.clone();
-        let mut ready = std::mem::replace(&mut self.inner, fresh);
+        let picked = self.balancer.pick();
         Box::pin(async move {
-            match tokio::time::timeout_at(deadline, ready.call(request)).await {
+            let Some(picked) = picked else {
+                return Err(unreachable(None));
+            };
+            let answer = picked.channel().oneshot(request);
+            match tokio::time::timeout_at(deadline, answer).await {
                 Ok(Ok(response)) => Ok(response),
-                Ok(Err(error)) => Err(unreachable(&error)),
+                Ok(Err(error)) => Err(unreachable(Some(&error))),
                 Err(_) => Err(deadline_exceeded().into()),
             }
         })
@@ -141,9 +154,12 @@ fn allowed(asked: Option<Duration>) -> Duration {
 }
 
 /// The other side did not answer. Whether it did the work is not known.
-fn unreachable(error: &tonic::transport::Error) -> Status {
+fn unreachable(error: Option<&tonic::transport::Error>) -> Status {
     use std::error::Error as _;
-    let cause = error.source().map(ToString::to_string).unwrap_or_default();
-    tracing::debug!(%error, cause, "a service cannot be reached");
+    let cause = error
+        .and_then(|error| error.source())
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    tracing::debug!(cause, "a service cannot be reached");
     Error::unavailable("upstream_unavailable", "the service does not answer").into()
 }

@@ -1,8 +1,11 @@
 //! How services call each other.
 
+mod balance;
 pub mod client;
 pub mod server;
 mod timeout;
+pub mod tls;
+mod upstream;
 
 use tokio::time::Instant;
 use tonic::metadata::MetadataValue;

@@ -12,7 +12,6 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -22,13 +21,15 @@ use tonic_health::server::HealthReporter;
 use tower::Service;
 use tracing::{Instrument, Span, field};
 
+use super::tls::Tls;
 use super::{
     CONNECTION_WINDOW, CURRENT_DEADLINE, DEFAULT_DEADLINE, Deadline, deadline_exceeded, timeout,
 };
 use crate::database::Database;
+use crate::health::Health;
 use crate::principal::{Authenticator, token_missing};
 use crate::shutdown::panic_text;
-use crate::{Error, Tasks};
+use crate::{Error, Handles, Tasks, metrics};
 
 /// Calls that take longer than this are marked in the log.
 const SLOW: Duration = Duration::from_secs(1);
@@ -49,6 +50,8 @@ pub struct Server {
     name: &'static str,
     authenticator: Authenticator,
     database: Option<Database>,
+    health: Health,
+    tls: Option<Tls>,
 }
 
 impl Server {
@@ -58,7 +61,17 @@ impl Server {
             name,
             authenticator,
             database: None,
+            health: Health::default(),
+            tls: None,
         }
+    }
+
+    /// Tells its health to the process and drains with it, and speaks TLS where the process does.
+    #[must_use]
+    pub fn of_process(mut self, handles: &Handles) -> Self {
+        self.health = handles.health.clone();
+        self.tls = handles.tls.clone();
+        self
     }
 
     /// Health follows this database: not serving while it does not answer.
@@ -68,23 +81,29 @@ impl Server {
         self
     }
 
-    /// Serves `routes` in a task until the tasks are told to end; then no new call is taken and the running ones are
-    /// waited for. Open streams should listen to [`Tasks::token`] themselves.
+    /// Serves `routes` in a task until the tasks are told to end; then no new call is taken and the running
+    /// ones are waited for. Open streams should listen to [`Tasks::token`] themselves. Callers are told to go elsewhere
+    /// as soon as the process drains.
     pub fn serve(self, listener: TcpListener, routes: Routes, tasks: &Tasks) {
         let token = tasks.token();
-        let (reporter, health) = tonic_health::server::health_reporter();
+        let (mut reporter, health) = tonic_health::server::health_reporter();
         let front = Front {
-            routes: routes.add_service(health).prepare(),
+            routes: with_reflection(routes.add_service(health)).prepare(),
             name: self.name,
             authenticator: self.authenticator,
         };
-        if let Some(database) = self.database {
-            let (reporter, token) = (reporter.clone(), token.clone());
-            tasks.spawn(
-                format!("{}-health", self.name),
-                follow_health(self.name, database, reporter, token),
-            );
-        }
+        self.health.tell(self.name, true);
+        let follower = HealthFollower {
+            name: self.name,
+            database: self.database,
+            reporter: reporter.clone(),
+            health: self.health,
+        };
+        let follow = token.clone().run_until_cancelled_owned(follower.run());
+        tasks.spawn(format!("{}-health", self.name), async move {
+            follow.await;
+        });
+        let tls = self.tls.as_ref().map(Tls::server);
         let incoming = TcpIncoming::from(listener)
             .with_nodelay(Some(true))
             .with_keepalive(Some(Duration::from_secs(60)));
@@ -92,16 +111,27 @@ impl Server {
             reporter
                 .set_service_status(self.name, ServingStatus::Serving)
                 .await;
-            let told_to_end = async {
+            let told_to_end = async move {
                 token.cancelled().await;
-                reporter
-                    .set_service_status("", ServingStatus::NotServing)
-                    .await;
-                reporter
-                    .set_service_status(self.name, ServingStatus::NotServing)
-                    .await;
+                // Ends the streams of those who watch our health, which would else be waited for.
+                for service in ["", self.name] {
+                    reporter
+                        .set_service_status(service, ServingStatus::NotServing)
+                        .await;
+                    reporter.clear_service_status(service).await;
+                }
             };
-            let served = tonic::transport::Server::builder()
+            let mut server = tonic::transport::Server::builder();
+            if let Some(tls) = tls {
+                server = match server.tls_config(tls) {
+                    Ok(server) => server,
+                    Err(error) => {
+                        tracing::error!(service = self.name, %error, "TLS between services cannot be used");
+                        return;
+                    }
+                };
+            }
+            let served = server
                 .http2_keepalive_interval(Some(KEEPALIVE))
                 .http2_keepalive_timeout(Some(KEEPALIVE))
                 .max_concurrent_streams(MOST_STREAMS)
@@ -115,33 +145,60 @@ impl Server {
     }
 }
 
-/// Tells whether the service can work, as long as its database answers.
-async fn follow_health(
+/// Adds what tools such as grpcurl ask to learn the contracts.
+fn with_reflection(routes: Routes) -> Routes {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    match (reflection().build_v1(), reflection().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => routes.add_service(v1).add_service(v1alpha),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "the contracts cannot be told by reflection");
+            routes
+        }
+    }
+}
+
+/// Tells whether the service can work: as long as its database answers and no end is near.
+struct HealthFollower {
     name: &'static str,
-    database: Database,
+    database: Option<Database>,
     reporter: HealthReporter,
-    token: CancellationToken,
-) {
-    let mut told = true;
-    loop {
-        tokio::select! {
-            () = token.cancelled() => return,
-            () = tokio::time::sleep(HEALTH_EVERY) => {}
+    health: Health,
+}
+
+impl HealthFollower {
+    async fn run(self) {
+        let mut told = true;
+        loop {
+            tokio::select! {
+                () = self.health.drained() => return self.tell(false).await,
+                () = tokio::time::sleep(HEALTH_EVERY) => {}
+            }
+            let Some(database) = &self.database else {
+                continue;
+            };
+            database.record_connections();
+            let answer = tokio::time::timeout(HEALTH_PATIENCE, database.ping()).await;
+            let serving = matches!(answer, Ok(Ok(())));
+            if serving != told {
+                told = serving;
+                self.health.tell(self.name, serving);
+                self.tell(serving).await;
+            }
         }
-        let answer = tokio::time::timeout(HEALTH_PATIENCE, database.ping()).await;
-        let serving = matches!(answer, Ok(Ok(())));
-        if serving == told || token.is_cancelled() {
-            continue;
-        }
-        told = serving;
-        tracing::warn!(service = name, serving, "health changed with the database");
+    }
+
+    async fn tell(&self, serving: bool) {
         let status = if serving {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing
         };
-        for service in ["", name] {
-            reporter.set_service_status(service, status).await;
+        for service in ["", self.name] {
+            self.reporter.set_service_status(service, status).await;
         }
     }
 }
@@ -171,7 +228,8 @@ impl Service<Request<Body>> for Front {
         }
         let span = span_of(self.name, &request);
         let authenticator = self.authenticator.clone();
-        Box::pin(guarded(routes, request, authenticator, span.clone()).instrument(span))
+        let call = guarded(routes, self.name, request, authenticator, span.clone());
+        Box::pin(call.instrument(span))
     }
 }
 
@@ -210,11 +268,14 @@ fn span_of(service: &str, request: &Request<Body>) -> Span {
 
 async fn guarded(
     routes: Routes,
+    name: &'static str,
     mut request: Request<Body>,
     authenticator: Authenticator,
     span: Span,
 ) -> Result<Response<Body>, Infallible> {
     let start = Instant::now();
+    let path = request.uri().path();
+    let method = path.rsplit('/').next().unwrap_or_default().to_owned();
     let asked = timeout::read(request.headers()).unwrap_or(DEFAULT_DEADLINE);
     // Nobody waits for a year; the cap keeps hostile values away from the arithmetic of times.
     let allowed = asked
@@ -233,7 +294,13 @@ async fn guarded(
             }
         }
     };
-    record(&span, &response, start.elapsed());
+    let code = record(&span, &response, start.elapsed());
+    // What no service has is counted as one, lest a stranger fill the memory with names.
+    let method = match code {
+        tonic::Code::Unimplemented | tonic::Code::Unauthenticated => "other",
+        _ => method.as_str(),
+    };
+    metrics::rpc_answered(name, method, code as i32, start.elapsed());
     Ok(response)
 }
 
@@ -280,7 +347,7 @@ async fn call(mut routes: Routes, request: Request<Body>) -> Result<Response<Bod
         })
 }
 
-fn record(span: &Span, response: &Response<Body>, took: Duration) {
+fn record(span: &Span, response: &Response<Body>, took: Duration) -> tonic::Code {
     let code = Status::from_header_map(response.headers()).map_or(tonic::Code::Ok, |s| s.code());
     span.record("rpc.grpc.status_code", code as i32);
     if is_fault(code) {
@@ -296,6 +363,7 @@ fn record(span: &Span, response: &Response<Body>, took: Duration) {
             "call answered"
         );
     }
+    code
 }
 
 fn is_fault(code: tonic::Code) -> bool {

@@ -41,7 +41,7 @@ impl Bench {
     }
 
     fn follow(&self) {
-        follow("test", &self.follower, self.stub.uri(), &self.tasks);
+        follow("test", &self.follower, self.stub.uri().into(), &self.tasks);
     }
 
     fn token(&self, issuer: &Issuer, session: Uuid) -> String {

@@ -1,9 +1,12 @@
 //! What the services' own tests stand on: a platform in a temporary directory, with a clock that can be moved.
 
 pub mod event_bus_suite;
+pub mod fanout_suite;
 mod issuer;
 mod manual_clock;
+pub mod rate_limit_suite;
 mod servers;
+pub mod tcp_proxy;
 
 use std::future::Future;
 use std::path::Path;
@@ -17,12 +20,15 @@ use uuid::Uuid;
 
 pub use issuer::{IdentityStub, Issuer};
 pub use manual_clock::ManualClock;
+pub use servers::redis_config;
 
 use crate::database::{Database, DatabaseConfig, Direction, migrate};
 use crate::event_bus::{Envelope, InProcessBus};
-use crate::fanout::MemoryFanout;
+use crate::fanout::{Fanout, MemoryFanout, RedisFanout};
 use crate::keys::Keys;
 use crate::principal::{Authenticator, Role};
+use crate::rate_limit::{MemoryRateLimitStore, RateLimitStore, RedisRateLimitStore};
+use crate::redis_client::{RedisClient, RedisConfig};
 use crate::token::{ACCESS_TOKEN_LIFE, AUDIENCE, Claims, ISSUER};
 use crate::{Handles, SharedClock, Tasks, consumer, id, outbox, telemetry, time};
 
@@ -33,6 +39,7 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 pub struct TestPlatform {
     dir: TempDir,
     databases: servers::Databases,
+    redis: Option<RedisClient>,
     clock: SharedClock,
     manual: Option<Arc<ManualClock>>,
     handles: Handles,
@@ -65,17 +72,32 @@ impl TestPlatform {
             .update_from_jwks(&issuer.jwks())
             .expect("the issuer's keys");
         let identity = issuer.serve_identity(&authenticator, &tasks).await;
+        let redis = match redis_config() {
+            Some(config) => Some(redis_client(&config, &tasks).await),
+            None => None,
+        };
+        let fanout: Arc<dyn Fanout> = match &redis {
+            Some(client) => {
+                let fanout = RedisFanout::start(client.clone(), &tasks);
+                eventually(DEADLINE, || async { fanout.is_connected() }).await;
+                Arc::new(fanout)
+            }
+            None => Arc::new(MemoryFanout::default()),
+        };
         let handles = Handles {
             clock: clock.clone(),
             bus: Arc::new(InProcessBus::default()),
-            fanout: Arc::new(MemoryFanout::default()),
+            fanout,
             keys,
             tasks,
-            identity: identity.uri(),
+            health: crate::health::Health::default(),
+            tls: None,
+            identity: identity.uri().into(),
         };
         Self {
             dir,
             databases: servers::Databases::default(),
+            redis,
             clock,
             manual,
             handles,
@@ -115,6 +137,15 @@ impl TestPlatform {
     /// An authenticator that knows the issuer's key and has fresh news of revocations.
     pub fn authenticator(&self) -> Authenticator {
         self.authenticator.clone()
+    }
+
+    /// Counters of this test: in memory by the clock of this test, or on the Redis server that the environment names, by
+    /// the clock of that server.
+    pub fn rate_limits(&self) -> Arc<dyn RateLimitStore> {
+        match &self.redis {
+            Some(client) => Arc::new(RedisRateLimitStore::new(client.clone())),
+            None => Arc::new(MemoryRateLimitStore::new(self.clock.clone())),
+        }
     }
 
     /// URL of a database of this test: a file of SQLite, or one on the PostgreSQL server that the environment names.
@@ -182,6 +213,18 @@ impl TestPlatform {
             outcome.expect("every subscriber commits the event");
         }
     }
+}
+
+/// A client for which Redis is there.
+///
+/// # Panics
+/// When it is not within the deadline.
+pub async fn redis_client(config: &RedisConfig, tasks: &Tasks) -> RedisClient {
+    let client = RedisClient::start(config, tasks).expect("a configuration");
+    tokio::time::timeout(DEADLINE, client.connected())
+        .await
+        .expect("Redis within the deadline");
+    client
 }
 
 /// An envelope around an event, in the current trace.

@@ -6,8 +6,15 @@ use std::sync::{Mutex, PoisonError};
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
+use crate::redis_client::RedisConfig;
+
 /// URL of a PostgreSQL server on which tests make databases of their own.
 const POSTGRES_VARIABLE: &str = "COFFER_TEST_POSTGRES_URL";
+/// URL of a Redis server on which tests use names of their own.
+const REDIS_VARIABLE: &str = "COFFER_TEST_REDIS_URL";
+/// Longest wait for Redis in tests that are not about it, in milliseconds: a busy machine is no outage.
+const REDIS_TIMEOUT_MS: u64 = 10_000;
+
 /// The URL of a real server, where there is one.
 fn url(variable: &str) -> Option<String> {
     #[expect(
@@ -16,6 +23,15 @@ fn url(variable: &str) -> Option<String> {
     )]
     let url = std::env::var(variable).ok();
     url.filter(|url| !url.is_empty())
+}
+
+/// The Redis server that the environment names, with a prefix that nobody else has; `None` without a server.
+pub fn redis_config() -> Option<RedisConfig> {
+    Some(RedisConfig {
+        url: url(REDIS_VARIABLE)?,
+        prefix: format!("test-{}", Uuid::new_v4().simple()),
+        timeout_ms: REDIS_TIMEOUT_MS,
+    })
 }
 
 /// The databases of one test on a real server; dropped with it.

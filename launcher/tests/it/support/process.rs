@@ -9,7 +9,8 @@ use rand::RngExt;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::{PATIENCE, TEST_ENV, eventually};
+use super::TEST_ENV;
+use crate::common::{PATIENCE, eventually};
 
 /// Below the range from which the system takes ports for outgoing connections: while the product is down,
 /// none of the clients that knock may be given its port, or reach itself on it.

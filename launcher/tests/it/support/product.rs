@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::sync::RwLockReadGuard;
 
 use super::clock::ForwardClock;
-use super::together;
+use crate::common::together;
 
 /// The whole product in this process, on a folder and port of its own.
 pub(crate) struct Product {

@@ -8,37 +8,35 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::support::people::key;
+use super::people::key;
 
 /// A transfer gets an answer within this time, however often the product dies meanwhile.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
-/// Enough to have work in flight at every kill, and few enough to be read back at the end.
-const MOST_TRANSFERS: usize = 20_000;
 /// More than anybody has: one transfer in fifty must be refused.
 const TOO_MUCH_MINOR: i64 = 1_000_000_000;
 
 /// One transfer that was answered.
-pub(super) struct Transfer {
-    pub(super) key: String,
-    pub(super) from: usize,
-    pub(super) to: usize,
-    pub(super) minor: i64,
+pub(crate) struct Transfer {
+    pub(crate) key: String,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) minor: i64,
     /// Id of the transaction; none when the ledger refused it.
-    pub(super) id: Option<String>,
+    pub(crate) id: Option<String>,
 }
 
 /// What the clients saw: the model that the product must agree with.
-pub(super) struct Moved {
-    pub(super) transfers: Vec<Transfer>,
+pub(crate) struct Moved {
+    pub(crate) transfers: Vec<Transfer>,
     /// Requests that were sent again because no answer had come.
-    pub(super) repeated: usize,
+    pub(crate) repeated: usize,
     /// Answers that were replays: the first request had been carried out, its answer was lost.
-    pub(super) replayed: usize,
+    pub(crate) replayed: usize,
 }
 
 impl Moved {
     /// Transfers that moved money.
-    pub(super) fn posted(&self) -> impl Iterator<Item = (&Transfer, &str)> {
+    pub(crate) fn posted(&self) -> impl Iterator<Item = (&Transfer, &str)> {
         self.transfers
             .iter()
             .filter_map(|one| one.id.as_deref().map(|id| (one, id)))
@@ -67,20 +65,34 @@ struct Shared {
     replayed: AtomicUsize,
 }
 
+/// How hard the clients press.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// All of them together make at most this many transfers.
+    pub(crate) most_transfers: usize,
+    /// Each rests up to this long between two, in milliseconds.
+    pub(crate) longest_pause_ms: u64,
+}
+
 /// Clients that pay each other without pause.
-pub(super) struct Load {
+pub(crate) struct Load {
     shared: Arc<Shared>,
     clients: JoinSet<Vec<Transfer>>,
 }
 
 impl Load {
-    pub(super) fn start(people: Vec<Session>, clients: usize, seed: u64) -> Self {
+    pub(crate) fn start(people: Vec<Session>, clients: usize, seed: u64, pace: Pace) -> Self {
         let shared = Arc::new(Shared::default());
         let people: Arc<[Session]> = people.into();
         let mut tasks = JoinSet::new();
         for number in 0..clients as u64 {
             let random = StdRng::seed_from_u64(seed.wrapping_add(number + 1));
-            tasks.spawn(pay_on(Arc::clone(&people), Arc::clone(&shared), random));
+            tasks.spawn(pay_on(
+                Arc::clone(&people),
+                Arc::clone(&shared),
+                random,
+                pace,
+            ));
         }
         Self {
             shared,
@@ -88,12 +100,12 @@ impl Load {
         }
     }
 
-    pub(super) fn answered(&self) -> usize {
+    pub(crate) fn answered(&self) -> usize {
         self.shared.answered.load(Ordering::Relaxed)
     }
 
     /// Lets every client finish what it has begun.
-    pub(super) async fn finish(mut self) -> Moved {
+    pub(crate) async fn finish(mut self) -> Moved {
         self.shared.stop.store(true, Ordering::Relaxed);
         let mut transfers = Vec::new();
         while let Some(done) = self.clients.join_next().await {
@@ -107,10 +119,15 @@ impl Load {
     }
 }
 
-async fn pay_on(people: Arc<[Session]>, shared: Arc<Shared>, mut random: StdRng) -> Vec<Transfer> {
+async fn pay_on(
+    people: Arc<[Session]>,
+    shared: Arc<Shared>,
+    mut random: StdRng,
+    pace: Pace,
+) -> Vec<Transfer> {
     let mut done = Vec::new();
     while !shared.stop.load(Ordering::Relaxed)
-        && shared.begun.fetch_add(1, Ordering::Relaxed) < MOST_TRANSFERS
+        && shared.begun.fetch_add(1, Ordering::Relaxed) < pace.most_transfers
     {
         let from = random.random_range(0..people.len());
         let to = (from + random.random_range(1..people.len())) % people.len();
@@ -135,6 +152,12 @@ async fn pay_on(people: Arc<[Session]>, shared: Arc<Shared>, mut random: StdRng)
         );
         shared.answered.fetch_add(1, Ordering::Relaxed);
         done.push(transfer);
+        if pace.longest_pause_ms > 0 {
+            sleep(Duration::from_millis(
+                random.random_range(0..pace.longest_pause_ms),
+            ))
+            .await;
+        }
     }
     done
 }

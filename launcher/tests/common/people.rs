@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use launcher::client::{Api, Mailbox, Money, NewPerson, Session};
+use launcher::client::{Api, Mailbox, Money, NewPerson, NewSmsSchedule, Session};
 use uuid::Uuid;
 
 use super::{PATIENCE, eventually};
@@ -48,6 +48,35 @@ pub(crate) async fn arrive_with(
         .await
         .expect("a deposit is posted");
     session
+}
+
+/// Several people with money.
+pub(crate) async fn arrive_all(
+    api: &Api,
+    mailbox: &mut Mailbox,
+    count: usize,
+    amount_minor: i64,
+) -> Vec<Session> {
+    let mut people = Vec::new();
+    for number in 0..count {
+        people.push(arrive_with(api, mailbox, &format!("Person{number}"), amount_minor).await);
+    }
+    people
+}
+
+/// Texts that many numbers, now. Gives the schedule's id.
+pub(crate) async fn create_schedule(owner: &Session, messages: usize) -> String {
+    let schedule = NewSmsSchedule {
+        run_at: jiff::Timestamp::now().to_string(),
+        message: "Survive this".to_owned(),
+        recipients: (0..messages).map(|n| format!("+2782{n:07}")).collect(),
+        name: "Under fire".to_owned(),
+    };
+    let created = owner
+        .create_sms_schedule(&key(), &schedule)
+        .await
+        .expect("it is created");
+    created.body.id
 }
 
 /// A key that no request has used before.

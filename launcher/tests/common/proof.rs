@@ -1,16 +1,20 @@
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::process::Output;
 use std::time::Duration;
 
 use launcher::client::{EventStream, Money, Session, StreamEvent};
 
+use platform::database::{Database, DatabaseConfig};
+use platform::{consumer, outbox};
+
+use super::eventually;
 use super::load::Moved;
-use crate::support::people::{EVENT_PATIENCE, balance};
-use crate::support::process::Process;
-use crate::support::{SERVICES, eventually, unsettled};
+use super::people::{EVENT_PATIENCE, balance};
 
 const SETTLE: Duration = Duration::from_secs(120);
 
-pub(super) async fn schedule_is_final(owner: &Session, schedule: &str, messages: usize) {
+pub(crate) async fn schedule_is_final(owner: &Session, schedule: &str, messages: usize) {
     let progress = eventually("every message is final", SETTLE, || async {
         let progress = owner
             .sms_progress(schedule)
@@ -27,7 +31,7 @@ pub(super) async fn schedule_is_final(owner: &Session, schedule: &str, messages:
     );
 }
 
-pub(super) async fn balances_follow_the_model(people: &[Session], moved: &Moved, deposit: i64) {
+pub(crate) async fn balances_follow_the_model(people: &[Session], moved: &Moved, deposit: i64) {
     let mut expected = vec![deposit; people.len()];
     for (transfer, _) in moved.posted() {
         expected[transfer.from] -= transfer.minor;
@@ -56,7 +60,7 @@ fn expected_ids<'a>(people: &[Session], moved: &'a Moved) -> Vec<HashSet<&'a str
     expected
 }
 
-pub(super) async fn histories_hold_each_transfer_once(people: &[Session], moved: &Moved) {
+pub(crate) async fn histories_hold_each_transfer_once(people: &[Session], moved: &Moved) {
     for (person, expected) in people.iter().zip(expected_ids(people, moved)) {
         let name = &person.user().first_name;
         let (mut found, mut cursor) = (HashSet::new(), None::<String>);
@@ -82,7 +86,7 @@ pub(super) async fn histories_hold_each_transfer_once(people: &[Session], moved:
     }
 }
 
-pub(super) async fn streams_tell_each_transfer_once(people: &[Session], moved: &Moved) {
+pub(crate) async fn streams_tell_each_transfer_once(people: &[Session], moved: &Moved) {
     for (person, expected) in people.iter().zip(expected_ids(people, moved)) {
         let name = &person.user().first_name;
         let events = whole_stream(person, expected.len() + 1).await;
@@ -161,7 +165,7 @@ fn transaction_of(event: &StreamEvent) -> &str {
 }
 
 /// Asks again with keys that were answered before: the answers must be the same ones.
-pub(super) async fn answers_are_kept(people: &[Session], moved: &Moved) {
+pub(crate) async fn answers_are_kept(people: &[Session], moved: &Moved) {
     for transfer in moved
         .transfers
         .iter()
@@ -187,9 +191,8 @@ pub(super) async fn answers_are_kept(people: &[Session], moved: &Moved) {
     }
 }
 
-/// Entries sum to zero, balances equal entries: by the product's own check.
-pub(super) async fn ledger_is_sound(product: &Process) {
-    let output = product.run(&["ledger", "verify", "--json"]).await;
+/// Entries sum to zero, balances equal entries: by what `coffer ledger verify --json` said.
+pub(crate) fn ledger_is_sound(output: &Output) {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -201,31 +204,37 @@ pub(super) async fn ledger_is_sound(product: &Process) {
 }
 
 /// No fact waits to be told and none was given up, in any service.
-pub(super) async fn nothing_is_left_behind(product: &Process) {
-    for service in SERVICES {
+pub(crate) async fn nothing_is_left_behind(databases: &[(&str, DatabaseConfig)]) {
+    for (service, database) in databases {
+        let db = Database::connect(database).await.expect("it can be read");
         eventually(
             &format!("{service} has told everything"),
             SETTLE,
             || async {
-                let (unsent, dead) = unsettled(product.data(), service).await;
+                let dead = consumer::dead_letters(db.reader())
+                    .await
+                    .expect("dead letters can be read");
                 assert_eq!(dead, 0, "{service} has dead letters");
+                let unsent = outbox::unsent(db.reader())
+                    .await
+                    .expect("the outbox can be read");
                 (unsent == 0).then_some(())
             },
         )
         .await;
+        db.close().await;
     }
 }
 
-pub(super) fn no_message_was_sent_twice(product: &Process, messages: usize) {
-    let sent = given_to_the_simulator(product);
+pub(crate) fn no_message_was_sent_twice(journal: &Path, messages: usize) {
+    let sent = given_to_the_simulator(journal);
     let distinct: HashSet<&String> = sent.iter().collect();
     assert_eq!(sent.len(), distinct.len(), "a message was sent twice");
     assert_eq!(distinct.len(), messages, "every message was sent");
 }
 
 /// Numbers of all messages that the simulator was ever given, in order: it writes each down.
-pub(super) fn given_to_the_simulator(product: &Process) -> Vec<String> {
-    let journal = product.data().join("sms-simulator.jsonl");
-    let journal = scheduler_service::simulator_journal(&journal).expect("it can be read");
+pub(crate) fn given_to_the_simulator(journal: &Path) -> Vec<String> {
+    let journal = scheduler_service::simulator_journal(journal).expect("it can be read");
     journal.into_iter().map(|record| record.to).collect()
 }

@@ -1,7 +1,10 @@
+//! Being asked to stop.
+
 use anyhow::Context;
 
 /// Signals that ask the process to stop.
-pub(super) struct Signals {
+#[derive(Debug)]
+pub struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -11,7 +14,10 @@ pub(super) struct Signals {
 #[cfg(unix)]
 impl Signals {
     /// From here on the process does not die of Ctrl-C and SIGTERM, but is told.
-    pub(super) fn listen() -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn listen() -> anyhow::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
 
         Ok(Self {
@@ -21,7 +27,7 @@ impl Signals {
     }
 
     /// Waits for the next one.
-    pub(super) async fn next(&mut self) {
+    pub async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -32,12 +38,15 @@ impl Signals {
 #[cfg(not(unix))]
 impl Signals {
     /// From here on the process does not die of Ctrl-C, but is told.
-    pub(super) fn listen() -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// Never; elsewhere the system may refuse.
+    pub fn listen() -> anyhow::Result<Self> {
         Ok(Self {})
     }
 
     /// Waits for the next one.
-    pub(super) async fn next(&mut self) {
+    pub async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.context("Ctrl-C").is_err() {
             std::future::pending::<()>().await;
         }
