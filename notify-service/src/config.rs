@@ -1,16 +1,18 @@
 //! Settings.
 
-use std::path::PathBuf;
+mod mail;
+
 use std::time::Duration;
 
-use lettre::message::Mailbox;
-use platform::config::{Problem, Validate};
+use platform::config::{Problem, Profile, Validate};
 use platform::database::DatabaseConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::commands::send_mails::Policy;
 use crate::commands::trim::Retention;
+
+pub(crate) use mail::roots;
+pub use mail::{MailChannel, MailConfig, SmtpConfig, SmtpTls};
 
 /// Settings of notify-service.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -48,26 +50,6 @@ impl Default for InboxConfig {
     }
 }
 
-/// How mails leave the house.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct MailConfig {
-    /// Folder into which mails are written, one `.eml` file each.
-    pub folder: PathBuf,
-    /// Who the mails come from, as `Name <address>`.
-    pub from: String,
-    /// Where people reach the product; links in mails begin with it.
-    pub public_url: String,
-    /// How often a mail is tried before it is given up.
-    pub attempts: u32,
-    /// Wait after the first failure, in milliseconds; doubles each time.
-    pub first_wait_ms: u64,
-    /// Longest wait between two tries, in milliseconds.
-    pub longest_wait_ms: u64,
-    /// How long sending one mail may take, in milliseconds.
-    pub send_timeout_ms: u64,
-}
-
 /// The numbered stream of each user.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -77,24 +59,11 @@ pub struct StreamConfig {
     /// Most events that are kept for one user.
     pub keep_events_per_user: u32,
     /// Milliseconds after which a connection that heard nothing looks by itself; doubles up to eight times this while the
-    /// stream stays quiet. Only a net: a commit pokes its readers at once.
+    /// stream stays quiet. Only a net: a commit pokes its readers at once. While pokes cannot be had, it is what events
+    /// wait for, and does not double.
     pub look_every_ms: u64,
     /// Seconds between two rounds of removing what need not be kept.
     pub trim_every_s: u64,
-}
-
-impl Default for MailConfig {
-    fn default() -> Self {
-        Self {
-            folder: PathBuf::from("data/mail"),
-            from: "Coffer <coffer@localhost>".to_owned(),
-            public_url: "http://127.0.0.1:8080".to_owned(),
-            attempts: 8,
-            first_wait_ms: 5_000,
-            longest_wait_ms: 600_000,
-            send_timeout_ms: 30_000,
-        }
-    }
 }
 
 impl Default for StreamConfig {
@@ -104,23 +73,6 @@ impl Default for StreamConfig {
             keep_events_per_user: 10_000,
             look_every_ms: 5_000,
             trim_every_s: 600,
-        }
-    }
-}
-
-impl MailConfig {
-    /// Who the mails come from.
-    pub(crate) fn sender(&self) -> Result<Mailbox, lettre::address::AddressError> {
-        self.from.parse()
-    }
-
-    /// How mails are tried.
-    pub(crate) fn policy(&self) -> Policy {
-        Policy {
-            attempts: self.attempts,
-            first_wait: Duration::from_millis(self.first_wait_ms),
-            longest_wait: Duration::from_millis(self.longest_wait_ms),
-            send_timeout: Duration::from_millis(self.send_timeout_ms),
         }
     }
 }
@@ -141,6 +93,8 @@ impl NotifyConfig {
 impl Validate for NotifyConfig {
     fn validate(&self) -> Vec<Problem> {
         let mut problems = self.database.problems("database");
+        let mail = self.mail.problems(Profile::of_process()).into_iter();
+        problems.extend(mail.map(|p| Problem::new(format!("mail.{}", p.key), p.message)));
         let mut check = |holds: bool, key: &str, message: &str| {
             if !holds {
                 problems.push(Problem {
@@ -149,46 +103,7 @@ impl Validate for NotifyConfig {
                 });
             }
         };
-        let (mail, stream) = (&self.mail, &self.stream);
-        check(
-            !mail.folder.as_os_str().is_empty(),
-            "mail.folder",
-            "must not be empty",
-        );
-        check(
-            mail.sender().is_ok(),
-            "mail.from",
-            "must be an address or `Name <address>`",
-        );
-        check(
-            mail.public_url
-                .parse::<tonic::transport::Uri>()
-                .is_ok_and(|uri| {
-                    matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none()
-                }),
-            "mail.public_url",
-            "must be an http or https address without a query",
-        );
-        check(
-            (1..=100).contains(&mail.attempts),
-            "mail.attempts",
-            "must be between 1 and 100",
-        );
-        check(
-            (1..=mail.longest_wait_ms).contains(&mail.first_wait_ms),
-            "mail.first_wait_ms",
-            "must be at least 1 and at most mail.longest_wait_ms",
-        );
-        check(
-            mail.longest_wait_ms <= 24 * 3_600_000,
-            "mail.longest_wait_ms",
-            "must be at most a day",
-        );
-        check(
-            (1..=600_000).contains(&mail.send_timeout_ms),
-            "mail.send_timeout_ms",
-            "must be between 1 and 600000",
-        );
+        let stream = &self.stream;
         check(
             (1..=3650).contains(&stream.keep_days),
             "stream.keep_days",

@@ -47,10 +47,10 @@ impl Handler for Facts {
         NOTIFY.types
     }
 
-    /// Locks the rows of all users that the batch tells something, in the order of their ids: two replicas that work on
+    /// Locks the rows of all users that the batch is about, in the order of their ids: two replicas that work on
     /// overlapping batches wait for each other, but never in a circle.
     async fn prepare(&self, unit: &mut UnitOfWork, events: &[Envelope]) -> Result<(), HandleError> {
-        let users = events.iter().flat_map(told).collect();
+        let users = events.iter().flat_map(about).collect();
         Ok(streams::lock_all(unit.tx(), &users).await?)
     }
 
@@ -75,10 +75,10 @@ impl Facts {
         event: &Envelope,
     ) -> Result<(), HandleError> {
         let fact: UserRegistered = decode(event)?;
-        if fact.handle.is_empty() {
+        let handle = text("handle", &fact.handle)?;
+        if handle.is_empty() {
             return Err(HandleError::Poison("a user has a handle".to_owned()));
         }
-        let handle = text("handle", &fact.handle)?;
         let person = Person {
             user_id: uuid("user_id", &fact.user_id)?,
             handle,
@@ -114,12 +114,12 @@ impl Facts {
         let mail = NewMail {
             id: id::new(unit.now()),
             event_id: uuid("id", &event.id)?,
-            user_id: text("user_id", &fact.user_id)?,
+            user_id: person(&fact.user_id)?,
             template: fact.template,
             locale: text("locale", &fact.locale)?,
             sealed: fact.sealed,
             expires_at,
-            traceparent: event.traceparent.clone(),
+            traceparent: trace(event).to_owned(),
         };
         Ok(queue_mail(unit, mail, &self.mail).await?)
     }
@@ -153,7 +153,7 @@ impl Facts {
         deliver(
             unit,
             telling::of_deposit(&deposit),
-            &event.traceparent,
+            trace(event),
             &self.pokes,
         )
         .await?;
@@ -174,7 +174,7 @@ impl Facts {
             category: text("category", &fact.category)?,
             at: happened(event, unit)?,
         };
-        Ok(tell_transfer(unit, &transfer, &event.traceparent, &self.pokes).await?)
+        Ok(tell_transfer(unit, &transfer, trace(event), &self.pokes).await?)
     }
 
     async fn transfer_refused(
@@ -193,7 +193,7 @@ impl Facts {
         deliver(
             unit,
             telling::of_refusal(&refusal),
-            &event.traceparent,
+            trace(event),
             &self.pokes,
         )
         .await?;
@@ -222,14 +222,17 @@ impl Facts {
     ) -> Result<(), HandleError> {
         let user_id = uuid("user_id", user_id)?;
         let tellings = telling::of_notification(user_id, happened(event, unit)?, draft);
-        deliver(unit, tellings, &event.traceparent, &self.pokes).await?;
+        deliver(unit, tellings, trace(event), &self.pokes).await?;
         Ok(())
     }
 }
 
-/// Whom an event tells something, as far as it can be read.
-fn told(event: &Envelope) -> Vec<Uuid> {
+/// Whose rows an event changes, as far as it can be read.
+fn about(event: &Envelope) -> Vec<Uuid> {
     let ids: Vec<String> = match event.r#type.as_str() {
+        "identity.v1.UserRegistered" => decode(event)
+            .map(|fact: UserRegistered| vec![fact.user_id])
+            .unwrap_or_default(),
         "identity.v1.SessionRevoked" => decode(event)
             .map(|fact: SessionRevoked| vec![fact.user_id])
             .unwrap_or_default(),
@@ -260,13 +263,29 @@ fn uuid(field: &str, text: &str) -> Result<Uuid, HandleError> {
     id::parse(field, text).map_err(|error| HandleError::Poison(error.to_string()))
 }
 
+/// Whom a mail is about: a user, or nobody.
+fn person(user_id: &str) -> Result<String, HandleError> {
+    if !user_id.is_empty() {
+        uuid("user_id", user_id)?;
+    }
+    Ok(user_id.to_owned())
+}
+
+/// A short text for people, without control characters: they have no place in a line, and PostgreSQL stores no NUL.
 fn text(field: &str, text: &str) -> Result<String, HandleError> {
     if text.len() > MAX_TEXT {
         return Err(HandleError::Poison(format!(
             "{field} has more than {MAX_TEXT} bytes"
         )));
     }
-    Ok(text.to_owned())
+    Ok(text.chars().filter(|c| !c.is_control()).collect())
+}
+
+/// The trace that an event belongs to, where it is one that can be told on.
+fn trace(event: &Envelope) -> &str {
+    let trace = event.traceparent.as_str();
+    let fits = trace.len() <= MAX_TEXT && trace.bytes().all(|b| b.is_ascii_graphic());
+    if fits { trace } else { "" }
 }
 
 fn money(money: Option<wallet::Money>) -> Result<Money, HandleError> {
@@ -306,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_whom_a_batch_tells_something_is_known_beforehand() {
+    fn everybody_whom_a_batch_is_about_is_known_beforehand() {
         let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let side = |user: &str| {
             Some(wallet::Side {
@@ -331,10 +350,10 @@ mod tests {
         let mut broken = envelope(Timestamp::UNIX_EPOCH, "", &refused);
         broken.data = vec![0xFF];
         let now = Timestamp::UNIX_EPOCH;
-        assert_eq!(told(&envelope(now, "", &transfer)), [two, one]);
-        assert_eq!(told(&envelope(now, "", &house)), [one]);
-        assert_eq!(told(&envelope(now, "", &refused)), [two]);
-        assert!(told(&broken).is_empty());
+        assert_eq!(about(&envelope(now, "", &transfer)), [two, one]);
+        assert_eq!(about(&envelope(now, "", &house)), [one]);
+        assert_eq!(about(&envelope(now, "", &refused)), [two]);
+        assert!(about(&broken).is_empty());
     }
 
     #[test]
@@ -348,6 +367,6 @@ mod tests {
             TransferRefused::full_name(),
             SmsScheduleFinished::full_name(),
         ];
-        assert_eq!(TYPES.map(str::to_owned), named);
+        assert_eq!(NOTIFY.types, named);
     }
 }

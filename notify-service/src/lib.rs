@@ -31,15 +31,17 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tonic::service::Routes;
 
-use crate::channels::FolderChannel;
-use crate::commands::send_mails::Mailer;
+use crate::channels::{Channel, FolderChannel, SmtpChannel};
+use crate::commands::send_mail::Mailer;
 use crate::events::Facts;
 use crate::pokes::Pokes;
 use crate::storage::mails;
 use crate::storage::migrations::Migrator;
 use crate::templates::Templates;
 
-pub use config::{InboxConfig, MailConfig, NotifyConfig, StreamConfig};
+pub use config::{
+    InboxConfig, MailChannel, MailConfig, NotifyConfig, SmtpConfig, SmtpTls, StreamConfig,
+};
 
 /// Name of this service, in events, traces and tokens.
 pub const NAME: &str = "notify-service";
@@ -149,10 +151,6 @@ async fn open(config: &NotifyConfig) -> anyhow::Result<Database> {
 }
 
 async fn mailer(config: &NotifyConfig, work: &Work, handles: &Handles) -> anyhow::Result<Mailer> {
-    let folder = &config.mail.folder;
-    let channel = FolderChannel::open(folder)
-        .await
-        .with_context(|| format!("cannot open the mail folder {}", folder.display()))?;
     // Alone on its database, the service holds no claim that its last life could still be working on.
     if work.db().backend() == DbBackend::Sqlite {
         let unit = work.begin().await?;
@@ -163,8 +161,21 @@ async fn mailer(config: &NotifyConfig, work: &Work, handles: &Handles) -> anyhow
         work: work.clone(),
         keys: Arc::clone(&handles.keys),
         templates: Templates::load(&config.mail.public_url)?,
-        channel: Arc::new(channel),
+        channel: channel(&config.mail).await?,
         from: config.mail.sender()?,
         policy: config.mail.policy(),
+    })
+}
+
+async fn channel(mail: &MailConfig) -> anyhow::Result<Arc<dyn Channel>> {
+    Ok(match mail.channel {
+        MailChannel::Folder => {
+            let folder = &mail.folder;
+            let channel = FolderChannel::open(folder)
+                .await
+                .with_context(|| format!("cannot open the mail folder {}", folder.display()))?;
+            Arc::new(channel)
+        }
+        MailChannel::Smtp => Arc::new(SmtpChannel::new(mail).context("mail.smtp")?),
     })
 }

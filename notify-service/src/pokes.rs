@@ -5,12 +5,20 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use platform::Tasks;
 use platform::fanout::Fanout;
 use tokio::sync::Notify;
 use uuid::Uuid;
+
+/// Pokes that are under way at the same time.
+const AT_ONCE: usize = 64;
+
+/// How long the carrier may take for one.
+const WITHIN: Duration = Duration::from_secs(1);
 
 /// The topic on which the readers of a user's stream are poked.
 pub(crate) fn topic(user_id: Uuid) -> String {
@@ -43,11 +51,19 @@ impl Pokes {
                     () = token.cancelled() => return,
                     () = pokes.wake.notified() => {}
                 }
-                for user_id in pokes.take() {
-                    if let Err(error) = fanout.publish(&topic(user_id), Bytes::new()).await {
-                        tracing::debug!(%error, "a poke was lost");
+                // Side by side: a carrier that is another process takes its time for each.
+                let publish = async |user_id| {
+                    let topic = topic(user_id);
+                    let published = fanout.publish(&topic, Bytes::new());
+                    match tokio::time::timeout(WITHIN, published).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => tracing::debug!(%error, "a poke was lost"),
+                        Err(_) => tracing::debug!("a poke was lost: no answer in time"),
                     }
-                }
+                };
+                futures::stream::iter(pokes.take())
+                    .for_each_concurrent(AT_ONCE, publish)
+                    .await;
             }
         });
     }

@@ -7,7 +7,7 @@ use tokio::fs;
 use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 
-use super::{Channel, Mail, SendError, message};
+use super::{Channel, Mail, SendError, Transfer, message};
 
 /// Writes each mail to `<id>.eml`, readable by its owner only. The name comes from the mail, so that a mail that is sent
 /// once more after a crash replaces itself.
@@ -60,7 +60,7 @@ impl FolderChannel {
 #[async_trait]
 impl Channel for FolderChannel {
     async fn send(&self, mail: &Mail) -> Result<(), SendError> {
-        let content = message(mail)?.formatted();
+        let content = message(mail, Transfer::EightBit)?.formatted();
         self.write(mail.id, &content)
             .await
             .map_err(|error| SendError::Transient(format!("{}: {error}", self.folder.display())))

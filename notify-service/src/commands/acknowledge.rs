@@ -31,6 +31,10 @@ pub(crate) async fn acknowledge(
         return Ok(());
     }
     let unit = work.begin().await?;
+    if known.is_none() {
+        // New devices of a user come one after the other, so that each sees the others when it counts them.
+        streams::lock(unit.tx(), user_id).await?;
+    }
     let now = time::to_micros(unit.now());
     acknowledgements::put(unit.tx(), user_id, device, seq, now).await?;
     if known.is_none() {

@@ -7,6 +7,7 @@ pub(crate) mod mark_all_read;
 pub(crate) mod mark_notification;
 pub(crate) mod queue_mail;
 pub(crate) mod record_recipient;
+pub(crate) mod send_mail;
 pub(crate) mod send_mails;
 pub(crate) mod send_test;
 pub(crate) mod tell_transfer;

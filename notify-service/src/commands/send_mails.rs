@@ -1,165 +1,211 @@
-//! Send the mails that are due.
+//! Send the mails that are due, as long as the service runs.
+//!
+//! A replica claims a batch, renews its claims while it works, and gives back what it has not begun when it stops. One that
+//! is killed delays its mails by a lease at most. The clocks of replicas must agree much better than that.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
-use lettre::message::Mailbox;
-use platform::keys::Keys;
-use platform::work::Work;
-use platform::{Error, time};
+use jiff::Timestamp;
+use platform::{Error, telemetry};
+use tokio::sync::Notify;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::channels::{Channel, Mail, SendError};
-use crate::domain::backoff;
+use super::send_mail::Mailer;
 use crate::storage::entities::mails::Model;
-use crate::storage::mails::{self, Outcome};
-use crate::templates::{Templates, Values};
+use crate::storage::mails::{self, Claim, Outcome};
 
 /// Mails claimed in one go.
 const BATCH: u64 = 32;
-/// Mails handed to the channel at the same time.
-const AT_ONCE: usize = 8;
+/// The database is looked at at least this often.
+const IDLE: Duration = Duration::from_secs(30);
+/// Pause after the database failed.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Pause when another replica was about to claim what was due.
+const BESIDE: Duration = Duration::from_millis(50);
 
-/// How mails are sent.
-#[derive(Debug, Clone)]
-pub(crate) struct Policy {
-    /// Times that a mail is taken up before it is given up.
-    pub(crate) attempts: u32,
-    /// Wait after the first failure; doubles each time.
-    pub(crate) first_wait: Duration,
-    /// Longest wait.
-    pub(crate) longest_wait: Duration,
-    /// How long the channel may take for one mail.
-    pub(crate) send_timeout: Duration,
+/// What this replica has claimed.
+#[derive(Default)]
+struct Hand {
+    /// Not begun yet, each with the end of its claim.
+    waiting: VecDeque<(Model, Timestamp)>,
+    /// Being sent.
+    flying: JoinSet<Option<Timestamp>>,
+    claims: HashMap<Id, Claim>,
 }
 
-impl Policy {
-    /// How long a claim holds: longer than a whole batch takes at worst.
-    fn lease(&self) -> Duration {
-        let rounds = u32::try_from(BATCH.div_ceil(AT_ONCE as u64)).unwrap_or(u32::MAX);
-        self.send_timeout
-            .saturating_mul(rounds)
-            .saturating_add(Duration::from_secs(30))
+impl Hand {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.flying.is_empty()
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        let waiting = self.waiting.iter().map(|(mail, _)| claim(mail));
+        waiting.chain(self.claims.values().copied()).collect()
     }
 }
 
-/// Sends mails: takes what is due, renders it, hands it to the channel and notes what came of it.
-pub(crate) struct Mailer {
-    pub(crate) work: Work,
-    pub(crate) keys: Arc<Keys>,
-    pub(crate) templates: Templates,
-    pub(crate) channel: Arc<dyn Channel>,
-    pub(crate) from: Mailbox,
-    pub(crate) policy: Policy,
+fn claim(mail: &Model) -> Claim {
+    (mail.id, mail.attempts)
 }
 
-impl Mailer {
-    /// Sends one batch of due mails. Returns whether there may be more.
-    pub(crate) async fn send_due(&self) -> Result<bool, Error> {
-        // A look that costs no write lock: most of the time nothing is due.
-        let next = mails::next_due(self.work.db().reader()).await?;
-        if next.is_none_or(|due| due > self.work.now()) {
-            return Ok(false);
+/// Sends what is due until `stop`: looks when it is woken, when a mail is due again, and now and then.
+pub(crate) async fn run(mailer: Arc<Mailer>, wake: Arc<Notify>, stop: CancellationToken) {
+    let clock = Arc::clone(mailer.work.clock());
+    let mut hand = Hand::default();
+    let mut renewal = renewal(&mailer);
+    let mut look_at = clock.now();
+    while !stop.is_cancelled() {
+        let room = hand.waiting.len() < mailer.policy.at_once;
+        if room && look_at <= clock.now() {
+            look_at = look(&mailer, &mut hand).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "mails could not be claimed");
+                clock.now() + PAUSE
+            });
         }
-        let unit = self.work.begin().await?;
-        let until = unit.now() + self.policy.lease();
-        let claimed = mails::claim(unit.tx(), unit.now(), until, BATCH).await?;
-        unit.commit().await?;
-        let more = claimed.len() as u64 == BATCH;
-        stream::iter(claimed)
-            .for_each_concurrent(AT_ONCE, |mail| async move {
-                let span = tracing::info_span!("notify.send_mail", mail.id = %mail.id, mail.template = %mail.template);
-                platform::telemetry::set_parent(&span, &mail.traceparent);
-                self.send_one(mail).instrument(span).await;
-            })
-            .await;
-        Ok(more)
-    }
-
-    async fn send_one(&self, claimed: Model) {
-        let outcome = self.attempt(&claimed).await;
-        let error = outcome
-            .as_ref()
-            .err()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let attempt = u32::try_from(claimed.attempts).unwrap_or(u32::MAX);
-        let outcome = match outcome {
-            Ok(true) => Outcome::Sent,
-            Ok(false) => Outcome::Expired,
-            Err(SendError::Transient(_)) if attempt < self.policy.attempts => {
-                let (first, most) = (self.policy.first_wait, self.policy.longest_wait);
-                let at = self.work.now() + backoff::wait(attempt, first, most, rand::random());
-                Outcome::Retry { at, error: &error }
+        start(&mailer, &mut hand);
+        let room = hand.waiting.len() < mailer.policy.at_once;
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = wake.notified() => look_at = clock.now(),
+            () = clock.sleep_until(look_at), if room => {}
+            Some(landed) = hand.flying.join_next_with_id() => {
+                let again = land(&mailer, &mut hand, landed).await;
+                look_at = again.map_or(look_at, |at| at.min(look_at));
             }
-            Err(_) => Outcome::Failed { error: &error },
+            _ = renewal.tick() => renew(&mailer, &mut hand).await,
+        }
+    }
+    end(&mailer, hand).await;
+}
+
+fn renewal(mailer: &Mailer) -> Interval {
+    let every = mailer.policy.lease / 4;
+    let mut renewal = interval_at(Instant::now() + every, every);
+    renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    renewal
+}
+
+/// Claims what is due. Returns when to look again.
+async fn look(mailer: &Mailer, hand: &mut Hand) -> Result<Timestamp, Error> {
+    let latest = mailer.work.now() + IDLE;
+    // A look that costs no write lock: most of the time nothing is due.
+    let next = mails::next_due(mailer.work.db().reader()).await?;
+    let due = next.unwrap_or(latest).min(latest);
+    if due > mailer.work.now() {
+        if hand.is_empty() {
+            mailer.channel.rest().await;
+        }
+        return Ok(due);
+    }
+    let unit = mailer.work.begin().await?;
+    let (now, until) = (unit.now(), unit.now() + mailer.policy.lease);
+    // Even when a claim of ours has run out, what we are sending is not begun a second time.
+    let flying = hand.claims.values().map(|(id, _)| *id).collect();
+    let claimed = mails::claim(unit.tx(), now, until, BATCH, flying).await?;
+    unit.commit().await?;
+    let again = if claimed.is_empty() {
+        now + BESIDE
+    } else {
+        now
+    };
+    hand.waiting
+        .extend(claimed.into_iter().map(|mail| (mail, until)));
+    Ok(again)
+}
+
+fn start(mailer: &Arc<Mailer>, hand: &mut Hand) {
+    while hand.flying.len() < mailer.policy.at_once {
+        let Some((mail, until)) = hand.waiting.pop_front() else {
+            return;
         };
-        match &outcome {
-            Outcome::Sent => tracing::info!(mail.attempt = attempt, "mail sent"),
-            Outcome::Expired => tracing::warn!("mail not sent: its secret has expired"),
-            Outcome::Retry { error, .. } => {
-                tracing::warn!(mail.attempt = attempt, error, "mail put off");
-            }
-            Outcome::Failed { error } => {
-                tracing::error!(mail.attempt = attempt, error, "mail given up");
-            }
+        if until <= mailer.work.now() {
+            // The database was away for so long that another replica may have the mail by now.
+            tracing::warn!(mail.id = %mail.id, "the claim of a mail has run out");
+            continue;
         }
-        match self.settle(&claimed, outcome).await {
-            Ok(true) => {}
-            Ok(false) => tracing::warn!("the claim of a mail had run out before it was settled"),
-            // The claim runs out and the mail is taken up again; the channel knows it by its id.
-            Err(error) => tracing::warn!(%error, "the outcome of a mail could not be noted"),
-        }
-    }
-
-    /// Whether the mail left (true) or was too late (false).
-    async fn attempt(&self, claimed: &Model) -> Result<bool, SendError> {
-        if time::from_micros(claimed.expires_at) <= self.work.now() {
-            return Ok(false);
-        }
-        let mail = self.prepare(claimed)?;
-        match tokio::time::timeout(self.policy.send_timeout, self.channel.send(&mail)).await {
-            Ok(sent) => sent.map(|()| true),
-            Err(_) => Err(SendError::Transient("the channel took too long".to_owned())),
-        }
-    }
-
-    fn prepare(&self, claimed: &Model) -> Result<Mail, SendError> {
-        let sealed = claimed
-            .sealed
-            .as_deref()
-            .ok_or_else(|| SendError::Permanent("the secret is gone".to_owned()))?;
-        let secret = self
-            .keys
-            .open_mail(sealed, claimed.user_id.as_bytes())
-            .map_err(|error| SendError::Permanent(error.to_string()))?;
-        let values = Values {
-            name: &secret.name,
-            secrets: &secret.values.into_iter().collect(),
-            expires_at: time::from_micros(claimed.expires_at),
-        };
-        let words = self
-            .templates
-            .render(&claimed.template, &claimed.locale, &values)
-            // The text of a template error may quote a value: say only which kind it is.
-            .map_err(|error| SendError::Permanent(format!("template: {}", error.kind())))?;
-        Ok(Mail {
-            id: claimed.id,
-            from: self.from.clone(),
-            to: secret.to,
-            name: secret.name,
-            subject: words.subject,
-            text: words.text,
-            html: words.html,
-            date: time::from_micros(claimed.created_at),
-        })
-    }
-
-    async fn settle(&self, claimed: &Model, outcome: Outcome<'_>) -> Result<bool, Error> {
-        let unit = self.work.begin().await?;
-        let ours = mails::settle(unit.tx(), claimed, outcome, unit.now()).await?;
-        unit.commit().await?;
-        Ok(ours)
+        let claim = claim(&mail);
+        let span = tracing::info_span!("notify.send_mail", mail.id = %mail.id, mail.template = %mail.template);
+        telemetry::set_parent(&span, &mail.traceparent);
+        let mailer = Arc::clone(mailer);
+        let task = async move { mailer.send(mail).await };
+        let task = hand.flying.spawn(task.instrument(span));
+        hand.claims.insert(task.id(), claim);
     }
 }
+
+/// What became of a mail. Returns when it is to be tried again.
+async fn land(
+    mailer: &Mailer,
+    hand: &mut Hand,
+    landed: Result<(Id, Option<Timestamp>), JoinError>,
+) -> Option<Timestamp> {
+    let error = match landed {
+        Ok((id, again)) => {
+            hand.claims.remove(&id);
+            return again;
+        }
+        Err(error) => error,
+    };
+    let claim = hand.claims.remove(&error.id())?;
+    if error.is_panic() {
+        // It would do so again each time.
+        tracing::error!(mail.id = %claim.0, "a mail could not be made");
+        let error = "making it panicked".to_owned();
+        mailer.note(claim, &Outcome::Failed { error }).await;
+    }
+    None
+}
+
+/// Makes our claims hold on, so that no other replica takes up what is being sent.
+async fn renew(mailer: &Mailer, hand: &mut Hand) {
+    if hand.is_empty() {
+        return;
+    }
+    match extend(mailer, hand.claims()).await {
+        Ok(until) => hand.waiting.iter_mut().for_each(|(_, end)| *end = until),
+        Err(error) => tracing::warn!(%error, "claims of mails could not be renewed"),
+    }
+}
+
+async fn extend(mailer: &Mailer, claims: Vec<Claim>) -> Result<Timestamp, Error> {
+    let unit = mailer.work.begin().await?;
+    let until = unit.now() + mailer.policy.lease;
+    mails::extend(unit.tx(), claims, until).await?;
+    unit.commit().await?;
+    Ok(until)
+}
+
+/// Gives back what was not begun and finishes the rest.
+async fn end(mailer: &Mailer, mut hand: Hand) {
+    let waiting = std::mem::take(&mut hand.waiting);
+    if !waiting.is_empty() {
+        let claims = waiting.iter().map(|(mail, _)| claim(mail)).collect();
+        if let Err(error) = release(mailer, claims).await {
+            tracing::warn!(%error, "claims of mails could not be given back; they run out");
+        }
+    }
+    let mut renewal = renewal(mailer);
+    while !hand.flying.is_empty() {
+        tokio::select! {
+            Some(landed) = hand.flying.join_next_with_id() => {
+                land(mailer, &mut hand, landed).await;
+            }
+            _ = renewal.tick() => renew(mailer, &mut hand).await,
+        }
+    }
+    mailer.channel.rest().await;
+}
+
+async fn release(mailer: &Mailer, claims: Vec<Claim>) -> Result<(), Error> {
+    let unit = mailer.work.begin().await?;
+    mails::release(unit.tx(), claims, unit.now()).await?;
+    unit.commit().await
+}
+
+#[cfg(test)]
+mod tests;

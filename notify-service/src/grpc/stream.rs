@@ -30,6 +30,8 @@ const PAGE: u64 = 256;
 const QUIETEST: u32 = 8;
 /// Pause before listening again when pokes were lost, so that a broken carrier does not keep us busy.
 const LISTEN_AGAIN: Duration = Duration::from_millis(50);
+/// How long a carrier of pokes may take to listen; without it the timer has to do.
+const LISTEN_WITHIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Reader {
     work: Work,
@@ -139,7 +141,11 @@ impl Reader {
 
     /// Waits until there may be something new.
     async fn wait(&mut self) -> Result<(), Error> {
-        let factor = 2_u32.saturating_pow(self.quiet).min(QUIETEST);
+        // Who is poked may look seldom, who is not must look himself.
+        let factor = match self.pokes {
+            Some(_) => 2_u32.saturating_pow(self.quiet).min(QUIETEST),
+            None => 1,
+        };
         let clock = Arc::clone(self.work.clock());
         let look_at = clock.now() + self.look_every * factor;
         let shutdown = self.tasks.token();
@@ -171,10 +177,15 @@ impl Reader {
 }
 
 async fn listen(fanout: &Arc<dyn Fanout>, user_id: Uuid) -> Option<FanoutReceiver> {
-    match fanout.subscribe(&pokes::topic(user_id)).await {
-        Ok(receiver) => Some(receiver),
-        Err(error) => {
-            tracing::warn!(%error, "cannot listen for pokes, looking by the clock");
+    let topic = pokes::topic(user_id);
+    match tokio::time::timeout(LISTEN_WITHIN, fanout.subscribe(&topic)).await {
+        Ok(Ok(receiver)) => Some(receiver),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "cannot listen for pokes, looking by the clock");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("no answer about listening for pokes, looking by the clock");
             None
         }
     }

@@ -1,6 +1,8 @@
 //! How far each device has read.
 
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
+use std::collections::BTreeMap;
+
+use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType, OnConflict, Query};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
@@ -76,36 +78,51 @@ pub(crate) async fn keep_newest(
     Ok(())
 }
 
-/// Devices that have not acknowledged since `cutoff`.
-pub(crate) async fn stale(
+/// Whether there are devices that have not acknowledged since `cutoff`.
+pub(crate) async fn any_stale(db: &impl ConnectionTrait, cutoff: i64) -> Result<bool, DbErr> {
+    let row = Entity::find()
+        .select_only()
+        .column(Column::UserId)
+        .filter(Column::UpdatedAt.lt(cutoff))
+        .into_tuple::<Uuid>()
+        .one(db)
+        .await?;
+    Ok(row.is_some())
+}
+
+/// Forgets devices that have not acknowledged since `cutoff`, at most `limit`, and none that another transaction is at;
+/// how many.
+pub(crate) async fn forget_stale(
     db: &impl ConnectionTrait,
     cutoff: i64,
     limit: u64,
-) -> Result<Vec<(Uuid, String)>, DbErr> {
-    Entity::find()
+) -> Result<u64, DbErr> {
+    let stale: Vec<(Uuid, String)> = Entity::find()
         .select_only()
-        .column(Column::UserId)
-        .column(Column::Device)
+        .columns([Column::UserId, Column::Device])
         .filter(Column::UpdatedAt.lt(cutoff))
         .order_by_asc(Column::UpdatedAt)
         .limit(limit)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
         .into_tuple()
         .all(db)
-        .await
+        .await?;
+    let mut forgotten = 0;
+    for (user_id, devices) in by_user(stale) {
+        let removed = Entity::delete_many()
+            .filter(Column::UserId.eq(user_id))
+            .filter(Column::Device.is_in(devices))
+            .exec(db)
+            .await?;
+        forgotten += removed.rows_affected;
+    }
+    Ok(forgotten)
 }
 
-/// Forgets a device, unless it has acknowledged since `cutoff`.
-pub(crate) async fn forget(
-    db: &impl ConnectionTrait,
-    user_id: Uuid,
-    device: &str,
-    cutoff: i64,
-) -> Result<(), DbErr> {
-    Entity::delete_many()
-        .filter(Column::UserId.eq(user_id))
-        .filter(Column::Device.eq(device))
-        .filter(Column::UpdatedAt.lt(cutoff))
-        .exec(db)
-        .await?;
-    Ok(())
+fn by_user(devices: Vec<(Uuid, String)>) -> BTreeMap<Uuid, Vec<String>> {
+    let mut users: BTreeMap<Uuid, Vec<String>> = BTreeMap::new();
+    for (user_id, device) in devices {
+        users.entry(user_id).or_default().push(device);
+    }
+    users
 }

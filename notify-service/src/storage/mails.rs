@@ -1,12 +1,13 @@
 //! Mails to send. A mail is claimed by an UPDATE that moves its due time behind the lease and counts the attempt; the
-//! attempt is the fence: who comes back after the lease has passed on changes nothing.
+//! attempt is the fence: who comes back after the lease has passed on changes nothing. A mail that has ended keeps the
+//! time of that as its due time, by which retention finds it.
 
 use jiff::Timestamp;
 use platform::time::{from_micros, to_micros};
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType, OnConflict, Query};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
 
@@ -80,37 +81,89 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Claims up to `limit` due mails until `until`, oldest first.
+/// Claims up to `limit` due mails until `until`, oldest first, but none of `except`. What another replica claims at the same moment is left
+/// to it rather than waited for.
 pub(crate) async fn claim(
     db: &impl ConnectionTrait,
     now: Timestamp,
     until: Timestamp,
     limit: u64,
+    except: Vec<Uuid>,
 ) -> Result<Vec<Model>, DbErr> {
     let now = to_micros(now);
-    let due = Query::select()
+    let due: Vec<Uuid> = Entity::find()
+        .select_only()
         .column(Column::Id)
-        .from(Entity)
-        .and_where(Expr::col(Column::State).eq(QUEUED))
-        .and_where(Expr::col(Column::DueAt).lte(now))
-        .order_by(Column::DueAt, sea_orm::Order::Asc)
+        .filter(Column::State.eq(QUEUED))
+        .filter(Column::DueAt.lte(now))
+        .filter(Column::Id.is_not_in(except))
+        .order_by_asc(Column::DueAt)
         .limit(limit)
-        .to_owned();
-    // The conditions stand twice: PostgreSQL checks the outer ones again once another claim lets go of the row.
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        .into_tuple()
+        .all(db)
+        .await?;
+    if due.is_empty() {
+        return Ok(Vec::new());
+    }
     let statement = Query::update()
         .table(Entity)
         .value(Column::DueAt, to_micros(until))
         .value(Column::Attempts, Expr::col(Column::Attempts).add(1_i64))
         .value(Column::UpdatedAt, now)
-        .and_where(Expr::col(Column::Id).in_subquery(due))
-        .and_where(Expr::col(Column::State).eq(QUEUED))
-        .and_where(Expr::col(Column::DueAt).lte(now))
+        .and_where(Expr::col(Column::Id).is_in(due))
         .returning_all()
         .to_owned();
     let rows = db.query_all(&statement).await?;
-    rows.iter()
-        .map(|row| Model::from_query_result(row, ""))
-        .collect()
+    let mails = rows.iter().map(|row| Model::from_query_result(row, ""));
+    let mut mails = mails.collect::<Result<Vec<_>, _>>()?;
+    mails.sort_by_key(|mail| mail.id);
+    Ok(mails)
+}
+
+/// Which claim: the mail and its fence.
+pub(crate) type Claim = (Uuid, i64);
+
+/// Makes claims hold until `until`, those of them that still are ours.
+pub(crate) async fn extend(
+    db: &impl ConnectionTrait,
+    claims: impl IntoIterator<Item = Claim>,
+    until: Timestamp,
+) -> Result<(), DbErr> {
+    Entity::update_many()
+        .col_expr(Column::DueAt, Expr::value(to_micros(until)))
+        .filter(ours(claims))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
+/// Gives claims back as if they had never been made, those of them that still are ours.
+pub(crate) async fn release(
+    db: &impl ConnectionTrait,
+    claims: impl IntoIterator<Item = Claim>,
+    now: Timestamp,
+) -> Result<(), DbErr> {
+    Entity::update_many()
+        .col_expr(Column::DueAt, Expr::value(to_micros(now)))
+        .col_expr(Column::Attempts, Expr::col(Column::Attempts).sub(1_i64))
+        .filter(ours(claims))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
+fn ours(claims: impl IntoIterator<Item = Claim>) -> Condition {
+    let each = |(id, fence)| {
+        Condition::all()
+            .add(Column::Id.eq(id))
+            .add(Column::Attempts.eq(fence))
+    };
+    let any = claims
+        .into_iter()
+        .map(each)
+        .fold(Condition::any(), Condition::add);
+    Condition::all().add(Column::State.eq(QUEUED)).add(any)
 }
 
 /// Makes every queued mail due: for a start on a database that nobody else works on.
@@ -125,44 +178,47 @@ pub(crate) async fn release_all(db: &impl ConnectionTrait, now: Timestamp) -> Re
 }
 
 /// What a claim of a mail ends with.
-pub(crate) enum Outcome<'a> {
+#[derive(Debug)]
+pub(crate) enum Outcome {
     /// It left: the secret goes.
     Sent,
     /// Its secret does not work any more: it goes too.
     Expired,
     /// To be tried again at that time.
-    Retry { at: Timestamp, error: &'a str },
+    Retry { at: Timestamp, error: String },
     /// Given up. The secret stays, sealed, until it expires, so that an operator can bring the mail back.
-    Failed { error: &'a str },
+    Failed { error: String },
 }
 
 /// Ends a claim; whether it was still ours.
 pub(crate) async fn settle(
     db: &impl ConnectionTrait,
-    claimed: &Model,
-    outcome: Outcome<'_>,
+    claim: Claim,
+    outcome: &Outcome,
     now: Timestamp,
 ) -> Result<bool, DbErr> {
+    let now = to_micros(now);
     let mut update = Entity::update_many()
-        .col_expr(Column::UpdatedAt, Expr::value(to_micros(now)))
-        .filter(Column::Id.eq(claimed.id))
-        .filter(Column::State.eq(QUEUED))
-        .filter(Column::Attempts.eq(claimed.attempts));
+        .col_expr(Column::UpdatedAt, Expr::value(now))
+        .filter(ours([claim]));
     let gone = || Expr::value(Option::<Vec<u8>>::None);
+    let (state, due_at) = match outcome {
+        Outcome::Sent => (SENT, now),
+        Outcome::Expired => (EXPIRED, now),
+        Outcome::Retry { at, .. } => (QUEUED, to_micros(*at)),
+        Outcome::Failed { .. } => (FAILED, now),
+    };
+    update = update
+        .col_expr(Column::State, Expr::value(state))
+        .col_expr(Column::DueAt, Expr::value(due_at));
     update = match outcome {
         Outcome::Sent => update
-            .col_expr(Column::State, Expr::value(SENT))
             .col_expr(Column::LastError, Expr::value(""))
             .col_expr(Column::Sealed, gone()),
-        Outcome::Expired => update
-            .col_expr(Column::State, Expr::value(EXPIRED))
-            .col_expr(Column::Sealed, gone()),
-        Outcome::Retry { at, error } => update
-            .col_expr(Column::DueAt, Expr::value(to_micros(at)))
-            .col_expr(Column::LastError, Expr::value(error)),
-        Outcome::Failed { error } => update
-            .col_expr(Column::State, Expr::value(FAILED))
-            .col_expr(Column::LastError, Expr::value(error)),
+        Outcome::Expired => update.col_expr(Column::Sealed, gone()),
+        Outcome::Retry { error, .. } | Outcome::Failed { error } => {
+            update.col_expr(Column::LastError, Expr::value(error.as_str()))
+        }
     };
     Ok(update.exec(db).await?.rows_affected > 0)
 }
@@ -210,6 +266,7 @@ pub(crate) async fn drop_expired_secrets(
         .filter(Column::State.eq(FAILED))
         .filter(Column::ExpiresAt.lte(to_micros(now)))
         .limit(limit)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
         .into_tuple::<Uuid>()
         .all(db)
         .await?;
@@ -219,8 +276,8 @@ pub(crate) async fn drop_expired_secrets(
     let changed = Entity::update_many()
         .col_expr(Column::Sealed, Expr::value(Option::<Vec<u8>>::None))
         .col_expr(Column::State, Expr::value(EXPIRED))
+        .col_expr(Column::DueAt, Expr::value(to_micros(now)))
         .filter(Column::Id.is_in(late))
-        .filter(Column::State.eq(FAILED))
         .exec(db)
         .await?;
     Ok(changed.rows_affected)
@@ -236,8 +293,9 @@ pub(crate) async fn remove_ended(
         .select_only()
         .column(Column::Id)
         .filter(Column::State.is_in([SENT, EXPIRED]))
-        .filter(Column::UpdatedAt.lt(to_micros(cutoff)))
+        .filter(Column::DueAt.lt(to_micros(cutoff)))
         .limit(limit)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
         .into_tuple::<Uuid>()
         .all(db)
         .await?;

@@ -61,6 +61,10 @@ pub(crate) async fn advance(
 
 /// Locks the rows of users until the transaction ends, in the order of their ids, and makes those that are missing.
 /// On SQLite there is nothing to do: the transaction is the one writer.
+///
+/// Missing rows are made before any is locked, both in the order of the ids, so that nobody waits in a circle. A row that
+/// another transaction makes at the same time is waited for. Rows are locked rather than written, for each of them is
+/// about to be written once more.
 pub(crate) async fn lock_all(
     db: &impl ConnectionTrait,
     users: &BTreeSet<Uuid>,
@@ -69,6 +73,29 @@ pub(crate) async fn lock_all(
     if users.is_empty() || db.get_database_backend() == DbBackend::Sqlite {
         return Ok(());
     }
+    let rows = || {
+        Entity::find()
+            .select_only()
+            .column(Column::UserId)
+            .filter(Column::UserId.is_in(users.iter().copied()))
+    };
+    let known: BTreeSet<Uuid> = rows().into_tuple().all(db).await?.into_iter().collect();
+    let missing = users.difference(&known).copied().collect::<Vec<_>>();
+    if !missing.is_empty() {
+        make(db, missing).await?;
+    }
+    rows()
+        .order_by_asc(Column::UserId)
+        .lock_exclusive()
+        .into_tuple::<Uuid>()
+        .all(db)
+        .await?;
+    Ok(())
+}
+
+/// Makes empty streams, in this order, where there are none.
+async fn make(db: &impl ConnectionTrait, users: Vec<Uuid>) -> Result<(), DbErr> {
+    use streams::{Column, Entity};
     let mut insert = Query::insert()
         .into_table(Entity)
         .columns([
@@ -79,11 +106,11 @@ pub(crate) async fn lock_all(
             Column::Entries,
             Column::TestsUntil,
         ])
+        .on_conflict(OnConflict::column(Column::UserId).do_nothing().to_owned())
         .to_owned();
-    // Rows are inserted, and where they exist locked, in the order in which they stand here.
     for user_id in users {
         insert.values_panic([
-            (*user_id).into(),
+            user_id.into(),
             0_i64.into(),
             1_i64.into(),
             0_i64.into(),
@@ -91,11 +118,6 @@ pub(crate) async fn lock_all(
             0_i64.into(),
         ]);
     }
-    insert.on_conflict(
-        OnConflict::column(Column::UserId)
-            .value(Column::Head, Expr::col((Entity, Column::Head)))
-            .to_owned(),
-    );
     db.execute(&insert).await?;
     Ok(())
 }
@@ -105,8 +127,10 @@ pub(crate) async fn lock(
     db: &impl ConnectionTrait,
     user_id: Uuid,
 ) -> Result<Option<streams::Model>, DbErr> {
-    count(db, user_id, 0, 0).await?;
-    streams::Entity::find_by_id(user_id).one(db).await
+    streams::Entity::find_by_id(user_id)
+        .lock_exclusive()
+        .one(db)
+        .await
 }
 
 /// Changes the numbers of unread notifications and of all notifications by so many.

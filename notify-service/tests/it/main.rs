@@ -1,4 +1,4 @@
-//! notify-service over gRPC, on SQLite and the in-process adapters.
+//! notify-service over gRPC, on the embedded adapters or on the servers that the environment names.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,7 +10,11 @@ mod helpers;
 
 mod inbox;
 mod mail;
+mod mail_server;
 mod migrations;
+mod replicas;
 mod retention;
+#[path = "../kit/smtp_server.rs"]
+mod smtp_server;
 mod stream;
 mod tellings;
