@@ -362,7 +362,7 @@ up() {
     programs=$(cd "$programs" && pwd)
     if [ "$gateways" -gt 1 ]; then install_missing with-nginx; else install_missing without-nginx; fi
     servers
-    [ -e "$dir/keys" ] || mkdir -p "$dir/keys"
+    [ -e "$dir/keys" ] || "$programs/coffer" keys create --dir "$dir/keys" >"$dir/keys.log"
     free_port
     public_port=$port
     for service in "${SERVICES[@]}"; do

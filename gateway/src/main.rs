@@ -136,7 +136,7 @@ impl Program for Settings {
             notify: upstream(&self.services.notify, "notify")?,
             scheduler: upstream(&self.services.scheduler, "scheduler")?,
         };
-        let keys = Keys::load_or_create(&self.keys_dir)?;
+        let keys = Keys::load(&self.keys_dir)?;
         let redis = RedisClient::start(&self.redis, &stage.tasks)?;
         let asked = redis.clone();
         stage.watch("redis", move || asked.is_connected());

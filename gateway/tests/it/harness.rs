@@ -179,7 +179,7 @@ impl House {
         change: impl FnOnce(&mut GatewayConfig),
     ) -> SocketAddr {
         let handles = Handles {
-            identity: self.identity.uri(),
+            identity: self.identity.uri().into(),
             tasks: self.gateway_tasks.clone(),
             ..self.platform.handles()
         };

@@ -92,7 +92,7 @@ impl Surroundings<'_> {
             text => Upstream::parse(text, tls.as_ref())
                 .map_err(|problem| anyhow::anyhow!("services.auth {problem}"))?,
         };
-        let keys = Keys::load_or_create(self.keys_dir)?;
+        let keys = Keys::load(self.keys_dir)?;
         let subscriptions = proto::subscriptions::ALL;
         let bus = RabbitMqBus::connect(self.rabbitmq, self.name, subscriptions, &stage.tasks)?;
         let broker = Arc::clone(&bus);

@@ -143,7 +143,7 @@ impl Service {
         let mut handles = self.platform.handles_with_own_tasks();
         handles.clock = clock;
         if let Some((_, stub)) = &self.identity {
-            handles.identity = stub.uri();
+            handles.identity = stub.uri().into();
         }
         let tasks = handles.tasks.clone();
         let config = self.config.clone();
