@@ -18,7 +18,8 @@ impl Program for Settings {
     const NAME: &'static str = auth_service::NAME;
 
     async fn start(self, stage: &Stage) -> anyhow::Result<SocketAddr> {
-        let (listener, address, handles) = self.surroundings().open(stage).await?;
+        let handles = self.surroundings().open(stage)?;
+        let (listener, address) = self.surroundings().listen().await?;
         auth_service::run(self.auth, listener, handles).await?;
         Ok(address)
     }

@@ -8,12 +8,13 @@ use std::io::IsTerminal;
 use anyhow::Context as _;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{SpanContext, TraceContextExt, TracerProvider};
-use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_otlp::{WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracerProvider, TracerProviderBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tonic::transport::ClientTlsConfig;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -50,7 +51,8 @@ pub struct TelemetryConfig {
     pub format: Format,
     /// Where log lines go.
     pub output: Output,
-    /// Where spans go (OTLP over gRPC, without TLS), e.g. `http://localhost:4317`; nowhere when absent.
+    /// Where spans go (OTLP over gRPC), e.g. `http://localhost:4317`; with `https` the collector must show a certificate
+    /// that the system trusts. Nowhere when absent.
     pub otlp_endpoint: Option<String>,
 }
 
@@ -93,8 +95,10 @@ impl Validate for TelemetryConfig {
         }
         if let Some(endpoint) = &self.otlp_endpoint {
             let uri = endpoint.parse::<http::Uri>();
-            if uri.map_or(true, |uri| uri.scheme_str() != Some("http")) {
-                problems.push(Problem::new("otlp_endpoint", "must be an http:// URL"));
+            let is_known = |uri: &http::Uri| matches!(uri.scheme_str(), Some("http" | "https"));
+            if !uri.is_ok_and(|uri| is_known(&uri)) {
+                let message = "must be an http:// or https:// URL";
+                problems.push(Problem::new("otlp_endpoint", message));
             }
         }
         problems
@@ -126,9 +130,13 @@ pub fn init(config: &TelemetryConfig, service: &str) -> anyhow::Result<Guard> {
 fn provider(config: &TelemetryConfig, service: &str) -> anyhow::Result<SdkTracerProvider> {
     let mut builder = provider_of(service);
     if let Some(endpoint) = &config.otlp_endpoint {
-        let exporter = opentelemetry_otlp::SpanExporter::builder()
+        let mut exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_tonic()
-            .with_endpoint(endpoint)
+            .with_endpoint(endpoint);
+        if endpoint.starts_with("https:") {
+            exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
+        }
+        let exporter = exporter
             .build()
             .with_context(|| format!("spans cannot be sent to {endpoint}"))?;
         builder = builder.with_batch_exporter(exporter);

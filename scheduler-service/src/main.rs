@@ -18,7 +18,8 @@ impl Program for Settings {
     const NAME: &'static str = scheduler_service::SERVICE;
 
     async fn start(self, stage: &Stage) -> anyhow::Result<SocketAddr> {
-        let (listener, address, handles) = self.surroundings().open(stage).await?;
+        let handles = self.surroundings().open(stage)?;
+        let (listener, address) = self.surroundings().listen().await?;
         scheduler_service::run(self.scheduler, listener, handles).await?;
         Ok(address)
     }

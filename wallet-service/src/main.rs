@@ -18,7 +18,8 @@ impl Program for Settings {
     const NAME: &'static str = wallet_service::NAME;
 
     async fn start(self, stage: &Stage) -> anyhow::Result<SocketAddr> {
-        let (listener, address, handles) = self.surroundings().open(stage).await?;
+        let handles = self.surroundings().open(stage)?;
+        let (listener, address) = self.surroundings().listen().await?;
         wallet_service::run(self.wallet, listener, handles).await?;
         Ok(address)
     }
@@ -28,7 +29,7 @@ impl Program for Settings {
     }
 
     async fn redrive(self, stage: &Stage) -> anyhow::Result<u64> {
-        let (_, _, handles) = self.surroundings().open(stage).await?;
+        let handles = self.surroundings().open(stage)?;
         wallet_service::redrive(&self.wallet, &handles).await
     }
 }

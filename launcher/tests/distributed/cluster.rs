@@ -8,7 +8,7 @@ use launcher::client::{Api, Mailbox};
 use platform::database::DatabaseConfig;
 use tempfile::TempDir;
 use tokio::process::Command;
-use tokio::sync::{Mutex, RwLockReadGuard};
+use tokio::sync::{Mutex, OnceCell, RwLockReadGuard};
 use tokio::time::timeout;
 
 use crate::common::together;
@@ -55,10 +55,7 @@ impl Cluster {
             .prefix("coffer-")
             .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
             .expect("a folder");
-        let programs = Path::new(env!("CARGO_BIN_EXE_coffer"))
-            .parent()
-            .expect("a folder of programs")
-            .to_owned();
+        let programs = programs().await;
         let mut cluster = Self {
             folder,
             addresses: HashMap::new(),
@@ -207,6 +204,27 @@ impl Drop for Cluster {
             other => println!("the processes were not stopped: {other:?}"),
         }
     }
+}
+
+/// Where the programs are. Building this test has built `coffer` only, so the others are brought up to date.
+async fn programs() -> PathBuf {
+    static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
+    let build = async {
+        let folder = Path::new(env!("CARGO_BIN_EXE_coffer"))
+            .parent()
+            .expect("a folder of programs");
+        let mut command = Command::new(env!("CARGO"));
+        command
+            .args(["build", "--locked", "--workspace", "--bins"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        if !cfg!(debug_assertions) {
+            command.arg("--release");
+        }
+        let built = command.status().await.expect("cargo starts");
+        assert!(built.success(), "the programs do not build");
+        folder.to_owned()
+    };
+    BUILT.get_or_init(|| build).await.clone()
 }
 
 fn script() -> PathBuf {

@@ -2,25 +2,31 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use launcher::client::Money;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::cluster::Cluster;
-use crate::common::people::{arrive, arrive_with, balance, key};
+use crate::common::people::{arrive, arrive_all, balance, key};
 
-const CALLERS: usize = 8;
+const PAYERS: usize = 6;
+/// Of each payer.
+const CALLERS: usize = 4;
+/// Keeps each payer below the quota of a user, which holds here too.
+const PAUSE: Duration = Duration::from_millis(600);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_call_fails_while_every_service_is_rolled() {
     let cluster = Cluster::shared().await;
     let mut mailbox = cluster.mailbox();
-    let payer = arrive_with(&cluster.api(), &mut mailbox, "Priya", 1_000_000).await;
+    let payers = arrive_all(&cluster.api(), &mut mailbox, PAYERS, 1_000_000).await;
     let payee = arrive(&cluster.api(), &mut mailbox, "Quinn").await;
     let stop = Arc::new(AtomicBool::new(false));
     let calls = Arc::new(AtomicUsize::new(0));
     let mut callers = JoinSet::new();
-    for _ in 0..CALLERS {
+    for payer in payers.iter().flat_map(|payer| [payer; CALLERS]) {
         let (payer, handle) = (payer.clone(), payee.user().handle.clone());
         let (stop, calls) = (Arc::clone(&stop), Arc::clone(&calls));
         callers.spawn(async move {
@@ -33,8 +39,7 @@ async fn no_call_fails_while_every_service_is_rolled() {
                     .expect("payments go on");
                 sent += 1;
                 calls.fetch_add(2, Ordering::Relaxed);
-                // Below the quota of a user, which holds here too.
-                tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+                sleep(PAUSE).await;
             }
             sent
         });

@@ -81,11 +81,23 @@ impl Surroundings<'_> {
         problems
     }
 
-    /// Opens all of it. The broker and Redis may be away; keys must be there.
+    /// Takes the port on which the service answers.
     ///
     /// # Errors
-    /// When a key or certificate is missing, an address is wrong, or the port is taken.
-    pub async fn open(&self, stage: &Stage) -> anyhow::Result<(TcpListener, SocketAddr, Handles)> {
+    /// When it is taken.
+    pub async fn listen(&self) -> anyhow::Result<(TcpListener, SocketAddr)> {
+        let listener = TcpListener::bind(self.grpc_listen)
+            .await
+            .with_context(|| format!("cannot listen on {} for calls", self.grpc_listen))?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    }
+
+    /// Opens what the service is started with. The broker and Redis may be away; keys must be there.
+    ///
+    /// # Errors
+    /// When a key or certificate is missing or an address is wrong.
+    pub fn open(&self, stage: &Stage) -> anyhow::Result<Handles> {
         let tls = Tls::load(self.tls)?;
         let identity = match self.services.auth.as_str() {
             "" => Upstream::default(),
@@ -106,11 +118,7 @@ impl Surroundings<'_> {
             // Only live connections are poked, and this service has none.
             Arc::new(MemoryFanout::default())
         };
-        let listener = TcpListener::bind(self.grpc_listen)
-            .await
-            .with_context(|| format!("cannot listen on {} for calls", self.grpc_listen))?;
-        let address = listener.local_addr()?;
-        let handles = Handles {
+        Ok(Handles {
             clock: stage.clock.clone(),
             bus,
             fanout,
@@ -119,7 +127,6 @@ impl Surroundings<'_> {
             health: stage.health.clone(),
             tls,
             identity,
-        };
-        Ok((listener, address, handles))
+        })
     }
 }
