@@ -398,7 +398,10 @@ mod tests {
             .returning_all();
         let text = lease_apart(take, free_rows(Timestamp::UNIX_EPOCH))
             .to_string(sea_orm::sea_query::PostgresQueryBuilder);
-        assert!(text.starts_with("WITH \"free\" (\"id\") AS MATERIALIZED (SELECT"), "{text}");
+        assert!(
+            text.starts_with("WITH \"free\" (\"id\") AS MATERIALIZED (SELECT"),
+            "{text}"
+        );
         assert!(text.contains("LIMIT 128 FOR UPDATE SKIP LOCKED"), "{text}");
     }
 

@@ -107,8 +107,5 @@ fn fingerprint(envelope: &[u8]) -> Uuid {
 
 /// Text from outside in a form that every database takes.
 fn storable(text: &str) -> String {
-    text.chars()
-        .filter(|c| *c != '\0')
-        .take(MAX_TEXT)
-        .collect()
+    text.chars().filter(|c| *c != '\0').take(MAX_TEXT).collect()
 }

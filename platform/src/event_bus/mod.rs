@@ -1,7 +1,7 @@
 //! The event bus: facts from the service where they happened to those that care.
 
-mod in_process;
-mod rabbitmq;
+pub(crate) mod in_process;
+pub(crate) mod rabbitmq;
 
 use async_trait::async_trait;
 use prost::{Message, Name};
@@ -9,8 +9,8 @@ use sea_orm::DbErr;
 use std::sync::Arc;
 
 pub use in_process::InProcessBus;
-pub use rabbitmq::{RabbitMqBus, RabbitMqConfig};
 pub use proto::events::v1::Envelope;
+pub use rabbitmq::{RabbitMqBus, RabbitMqConfig};
 
 use crate::consumer::Consumer;
 use crate::shutdown::Tasks;

@@ -1,8 +1,11 @@
 //! What the services' own tests stand on: a platform in a temporary directory, with a clock that can be moved.
 
+mod broker_suite;
+mod bus;
 pub mod event_bus_suite;
 mod issuer;
 mod manual_clock;
+mod proxy;
 mod servers;
 
 use std::future::Future;
@@ -17,9 +20,11 @@ use uuid::Uuid;
 
 pub use issuer::{IdentityStub, Issuer};
 pub use manual_clock::ManualClock;
+pub use proxy::{Proxy, Wire};
+pub use servers::TestBus;
 
 use crate::database::{Database, DatabaseConfig, Direction, migrate};
-use crate::event_bus::{Envelope, InProcessBus};
+use crate::event_bus::{Envelope, EventBus, InProcessBus, RabbitMqConfig};
 use crate::fanout::MemoryFanout;
 use crate::keys::Keys;
 use crate::principal::{Authenticator, Role};
@@ -33,6 +38,7 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 pub struct TestPlatform {
     dir: TempDir,
     databases: servers::Databases,
+    broker: Option<Arc<bus::CommittedBus>>,
     clock: SharedClock,
     manual: Option<Arc<ManualClock>>,
     handles: Handles,
@@ -65,9 +71,18 @@ impl TestPlatform {
             .update_from_jwks(&issuer.jwks())
             .expect("the issuer's keys");
         let identity = issuer.serve_identity(&authenticator, &tasks).await;
+        let broker = servers::Broker::of_environment().map(|broker| {
+            Arc::new(bus::CommittedBus::new(broker.with(|config| {
+                config.max_deliveries = RabbitMqConfig::default().max_deliveries;
+            })))
+        });
+        let bus: Arc<dyn EventBus> = match &broker {
+            Some(bus) => bus.clone(),
+            None => Arc::new(InProcessBus::default()),
+        };
         let handles = Handles {
             clock: clock.clone(),
-            bus: Arc::new(InProcessBus::default()),
+            bus,
             fanout: Arc::new(MemoryFanout::default()),
             keys,
             tasks,
@@ -76,6 +91,7 @@ impl TestPlatform {
         Self {
             dir,
             databases: servers::Databases::default(),
+            broker,
             clock,
             manual,
             handles,
@@ -180,6 +196,14 @@ impl TestPlatform {
     pub async fn publish(&self, event: Envelope) {
         for outcome in self.handles.bus.publish(vec![event]).await {
             outcome.expect("every subscriber commits the event");
+        }
+    }
+}
+
+impl Drop for TestPlatform {
+    fn drop(&mut self) {
+        if let Some(bus) = &self.broker {
+            bus.close();
         }
     }
 }

@@ -95,11 +95,7 @@ impl Validate for RabbitMqConfig {
             "prefix",
             "must be 1 to 60 letters, digits, dots, hyphens or underscores",
         );
-        check(
-            self.prefetch > 0,
-            "prefetch",
-            "must be between 1 and 65535",
-        );
+        check(self.prefetch > 0, "prefetch", "must be between 1 and 65535");
         // Shorter than a relay holds a row, else two replicas would send it.
         check(
             (100..=12_000).contains(&self.publish_timeout_ms),

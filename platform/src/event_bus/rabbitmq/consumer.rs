@@ -120,10 +120,7 @@ impl Feeder {
             if let Some(reason) = &message.unreadable {
                 let fate = self.park(&message.event, reason).await;
                 fates.push((message, fate));
-            } else if consumer
-                .types()
-                .contains(&message.event.r#type.as_str())
-            {
+            } else if consumer.types().contains(&message.event.r#type.as_str()) {
                 known.push(message);
             } else {
                 // A newer version of this service asked for it, and is about to come.

@@ -98,9 +98,7 @@ fn header<'a>(delivery: &'a Delivery, key: &str) -> Option<&'a AMQPValue> {
 
 fn text(value: &AMQPValue) -> Option<String> {
     match value {
-        AMQPValue::LongString(text) => {
-            std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned)
-        }
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
         AMQPValue::ShortString(text) => Some(ShortString::as_str(text).to_owned()),
         _ => None,
     }

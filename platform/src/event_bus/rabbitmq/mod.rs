@@ -12,7 +12,7 @@ mod message;
 mod publisher;
 mod session;
 #[cfg(feature = "test-kit")]
-mod test_hooks;
+pub(crate) mod test_hooks;
 mod topology;
 
 use std::sync::Arc;
@@ -69,17 +69,9 @@ impl RabbitMqBus {
             name: format!("{name} {role}"),
             timeout: config.connect_timeout(),
         };
-        let publishing = Link::start(
-            dialler("publishing"),
-            Some(Arc::clone(&topology)),
-            tasks,
-        );
+        let publishing = Link::start(dialler("publishing"), Some(Arc::clone(&topology)), tasks);
         let consuming = Link::start(dialler("consuming"), None, tasks);
-        let publisher = Publisher::new(
-            publishing,
-            Arc::clone(&topology),
-            config.publish_timeout(),
-        );
+        let publisher = Publisher::new(publishing, Arc::clone(&topology), config.publish_timeout());
         Ok(Arc::new(Self {
             config: config.clone(),
             topology,

@@ -134,7 +134,11 @@ impl Pace {
         token: &CancellationToken,
     ) {
         if let Err(error) = ended {
-            tracing::warn!(queue, error = format!("{error:#}"), "taking from the queue ended");
+            tracing::warn!(
+                queue,
+                error = format!("{error:#}"),
+                "taking from the queue ended"
+            );
         }
         if self.begun.elapsed() > LONGEST_PAUSE {
             self.pause = FIRST_PAUSE;
