@@ -1,7 +1,7 @@
 //! The event bus: facts from the service where they happened to those that care.
 
-mod in_process;
-mod rabbitmq;
+pub(crate) mod in_process;
+pub(crate) mod rabbitmq;
 
 use async_trait::async_trait;
 use prost::{Message, Name};

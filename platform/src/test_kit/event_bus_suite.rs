@@ -8,15 +8,17 @@ use async_trait::async_trait;
 use proto::identity::v1::{EmailVerified, SessionRevoked};
 use sea_orm_migration::prelude::*;
 
-use super::{DEADLINE, TestPlatform, assert_clean, envelope, eventually};
+use super::bus::until_confirmed;
+use super::servers::MAX_DELIVERIES;
+use super::{DEADLINE, TestBus, TestPlatform, assert_clean, envelope, eventually};
 use crate::consumer::{self, Consumer};
-use crate::database::Database;
+use crate::database::{Database, DatabaseConfig};
 use crate::event_bus::{Envelope, EventBus, HandleError, Handler, decode};
 use crate::outbox::Relay;
 use crate::work::{UnitOfWork, Work};
 use crate::{Error, Tasks};
 
-struct Tables;
+pub(super) struct Tables;
 
 impl MigratorTrait for Tables {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
@@ -24,17 +26,17 @@ impl MigratorTrait for Tables {
     }
 }
 
-type Misbehaviour = dyn Fn(usize, &Envelope) -> Result<(), HandleError> + Send + Sync;
+pub(super) type Misbehaviour = dyn Fn(usize, &Envelope) -> Result<(), HandleError> + Send + Sync;
 
 /// A handler that counts what it committed, and misbehaves as the test says.
-struct Recorder {
-    calls: AtomicUsize,
+pub(super) struct Recorder {
+    pub(super) calls: AtomicUsize,
     committed: Arc<Mutex<HashMap<String, usize>>>,
     misbehave: Box<Misbehaviour>,
 }
 
 impl Recorder {
-    fn new(
+    pub(super) fn new(
         misbehave: impl Fn(usize, &Envelope) -> Result<(), HandleError> + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -44,7 +46,7 @@ impl Recorder {
         })
     }
 
-    fn committed(&self, event: &Envelope) -> usize {
+    pub(super) fn committed(&self, event: &Envelope) -> usize {
         self.committed
             .lock()
             .expect("no panic")
@@ -53,7 +55,11 @@ impl Recorder {
             .unwrap_or(0)
     }
 
-    fn total(&self) -> usize {
+    pub(super) fn counts(&self) -> HashMap<String, usize> {
+        self.committed.lock().expect("no panic").clone()
+    }
+
+    pub(super) fn total(&self) -> usize {
         self.committed.lock().expect("no panic").values().sum()
     }
 }
@@ -74,30 +80,42 @@ impl Handler for Recorder {
     }
 }
 
-struct Scene {
-    platform: TestPlatform,
-    bus: Arc<dyn EventBus>,
-    db: Database,
-    tasks: Tasks,
+pub(super) struct Scene {
+    pub(super) platform: TestPlatform,
+    pub(super) own: TestBus,
+    pub(super) bus: Arc<dyn EventBus>,
+    pub(super) db: Database,
+    pub(super) tasks: Tasks,
 }
 
 impl Scene {
-    async fn new(bus: Arc<dyn EventBus>) -> Self {
+    pub(super) async fn new(own: TestBus) -> Self {
         let platform = TestPlatform::start().await;
         let db = platform.database::<Tables>("suite").await;
         Self {
             platform,
-            bus,
+            bus: own.bus.clone(),
+            own,
             db,
             tasks: Tasks::new(),
         }
     }
 
-    fn work(&self) -> Work {
+    pub(super) async fn dead_letters(&self) -> u64 {
+        consumer::dead_letters(self.db.reader())
+            .await
+            .expect("readable")
+    }
+
+    pub(super) fn work(&self) -> Work {
         Work::new("suite", self.db.clone(), self.platform.clock())
     }
 
-    async fn subscribe(&self, name: &'static str, recorder: &Arc<Recorder>) -> Arc<Consumer> {
+    pub(super) async fn subscribe(
+        &self,
+        name: &'static str,
+        recorder: &Arc<Recorder>,
+    ) -> Arc<Consumer> {
         let consumer = Consumer::new(name, self.work(), recorder.clone());
         self.bus
             .subscribe(consumer.clone(), &self.tasks)
@@ -106,7 +124,7 @@ impl Scene {
         consumer
     }
 
-    fn event(&self, version: i64) -> Envelope {
+    pub(super) fn event(&self, version: i64) -> Envelope {
         let fact = EmailVerified {
             user_id: version.to_string(),
             version,
@@ -114,8 +132,13 @@ impl Scene {
         envelope(self.platform.clock().now(), version, &fact)
     }
 
-    async fn publish(&self, event: &Envelope) {
-        for outcome in self.bus.publish(vec![event.clone()]).await {
+    pub(super) async fn publish(&self, event: &Envelope) {
+        self.publish_all(std::slice::from_ref(event)).await;
+    }
+
+    /// Publishes in one call, and again what the bus did not take at once.
+    pub(super) async fn publish_all(&self, events: &[Envelope]) {
+        for outcome in until_confirmed(self.bus.as_ref(), events).await {
             outcome.expect("confirmed");
         }
     }
@@ -125,7 +148,7 @@ impl Scene {
 ///
 /// # Panics
 /// When the bus breaks a promise.
-pub async fn run(bus: impl Fn() -> Arc<dyn EventBus>) {
+pub async fn run(bus: impl Fn() -> TestBus) {
     every_subscriber_of_a_type_gets_it_once(bus()).await;
     an_event_published_twice_is_done_once(bus()).await;
     an_event_that_stands_twice_in_one_batch_is_done_once(bus()).await;
@@ -137,9 +160,24 @@ pub async fn run(bus: impl Fn() -> Arc<dyn EventBus>) {
     a_crash_between_work_and_ack_brings_the_event_again_but_does_it_once(bus()).await;
     events_leave_the_outbox_only_once_confirmed(bus()).await;
     ten_relays_on_one_outbox_lose_and_double_nothing(bus()).await;
+    what_never_succeeds_becomes_a_dead_letter_after_a_number_of_deliveries(bus()).await;
+    a_database_that_is_away_makes_no_dead_letters(bus()).await;
 }
 
-async fn every_subscriber_of_a_type_gets_it_once(bus: Arc<dyn EventBus>) {
+/// Runs the suite on the broker that the environment names, and what holds for a broker alone. Without one it does
+/// nothing.
+///
+/// # Panics
+/// When the bus breaks a promise.
+pub async fn run_on_rabbitmq() {
+    if TestBus::rabbitmq().is_none() {
+        return;
+    }
+    run(|| TestBus::rabbitmq().expect("it was there before")).await;
+    super::broker_suite::run().await;
+}
+
+async fn every_subscriber_of_a_type_gets_it_once(bus: TestBus) {
     let scene = Scene::new(bus).await;
     let (one, two) = (Recorder::new(|_, _| Ok(())), Recorder::new(|_, _| Ok(())));
     scene.subscribe("suite-fan-one", &one).await;
@@ -163,7 +201,7 @@ async fn every_subscriber_of_a_type_gets_it_once(bus: Arc<dyn EventBus>) {
     );
 }
 
-async fn an_event_published_twice_is_done_once(bus: Arc<dyn EventBus>) {
+async fn an_event_published_twice_is_done_once(bus: TestBus) {
     let scene = Scene::new(bus).await;
     let recorder = Recorder::new(|_, _| Ok(()));
     scene.subscribe("suite-twice", &recorder).await;
@@ -171,24 +209,25 @@ async fn an_event_published_twice_is_done_once(bus: Arc<dyn EventBus>) {
     scene.publish(&event).await;
     scene.publish(&event).await;
     scene.publish(&last).await;
-    eventually(DEADLINE, || async { recorder.committed(&last) == 1 }).await;
+    eventually(DEADLINE, || async { recorder.total() >= 2 }).await;
     assert_eq!(recorder.committed(&event), 1);
 }
 
-async fn an_event_that_stands_twice_in_one_batch_is_done_once(bus: Arc<dyn EventBus>) {
+async fn an_event_that_stands_twice_in_one_batch_is_done_once(bus: TestBus) {
     let scene = Scene::new(bus).await;
     let recorder = Recorder::new(|_, _| Ok(()));
     scene.subscribe("suite-copies", &recorder).await;
     let (event, last) = (scene.event(1), scene.event(2));
     let copies = vec![event.clone(), event.clone(), last.clone(), event.clone()];
-    for outcome in scene.bus.publish(copies).await {
-        outcome.expect("confirmed");
-    }
-    eventually(DEADLINE, || async { recorder.committed(&last) == 1 }).await;
-    assert_eq!(recorder.committed(&event), 1);
+    scene.publish_all(&copies).await;
+    eventually(DEADLINE, || async { recorder.total() >= 2 }).await;
+    assert_eq!(
+        (recorder.committed(&event), recorder.committed(&last)),
+        (1, 1)
+    );
 }
 
-async fn a_handler_that_panics_loses_one_event_and_lives_on(bus: Arc<dyn EventBus>) {
+async fn a_handler_that_panics_loses_one_event_and_lives_on(bus: TestBus) {
     let scene = Scene::new(bus).await;
     let recorder = Recorder::new(|_, event| {
         assert_ne!(event.subject, "1", "on purpose");
@@ -196,18 +235,13 @@ async fn a_handler_that_panics_loses_one_event_and_lives_on(bus: Arc<dyn EventBu
     });
     scene.subscribe("suite-panic", &recorder).await;
     let (bad, good) = (scene.event(1), scene.event(2));
-    for outcome in scene.bus.publish(vec![bad.clone(), good.clone()]).await {
-        outcome.expect("confirmed");
-    }
+    scene.publish_all(&[bad.clone(), good.clone()]).await;
     eventually(DEADLINE, || async { recorder.committed(&good) == 1 }).await;
+    eventually(DEADLINE, || async { scene.dead_letters().await == 1 }).await;
     assert_eq!(recorder.committed(&bad), 0);
-    let dead = consumer::dead_letters(scene.db.reader())
-        .await
-        .expect("readable");
-    assert_eq!(dead, 1);
 }
 
-async fn what_fails_for_a_while_is_retried(bus: Arc<dyn EventBus>) {
+async fn what_fails_for_a_while_is_retried(bus: TestBus) {
     let scene = Scene::new(bus).await;
     let recorder = Recorder::new(|call, _| match call {
         0..3 => Err(Error::unavailable("test", "not yet").into()),
@@ -220,7 +254,7 @@ async fn what_fails_for_a_while_is_retried(bus: Arc<dyn EventBus>) {
     assert_clean(&scene.db).await;
 }
 
-async fn what_always_fails_becomes_a_dead_letter_and_can_be_redriven(bus: Arc<dyn EventBus>) {
+async fn what_always_fails_becomes_a_dead_letter_and_can_be_redriven(bus: TestBus) {
     let scene = Scene::new(bus).await;
     let broken = Arc::new(AtomicUsize::new(1));
     let state = broken.clone();
@@ -231,13 +265,7 @@ async fn what_always_fails_becomes_a_dead_letter_and_can_be_redriven(bus: Arc<dy
     let consumer = scene.subscribe("suite-dead", &recorder).await;
     let event = scene.event(1);
     scene.publish(&event).await;
-    eventually(DEADLINE, || async {
-        consumer::dead_letters(scene.db.reader())
-            .await
-            .expect("readable")
-            == 1
-    })
-    .await;
+    eventually(DEADLINE, || async { scene.dead_letters().await == 1 }).await;
     assert_eq!(
         consumer.redrive().await.expect("redriven"),
         0,
@@ -255,7 +283,7 @@ async fn what_always_fails_becomes_a_dead_letter_and_can_be_redriven(bus: Arc<dy
     assert_clean(&scene.db).await;
 }
 
-async fn poison_does_not_hold_up_its_neighbours(bus: Arc<dyn EventBus>) {
+async fn poison_does_not_hold_up_its_neighbours(bus: TestBus) {
     let scene = Scene::new(bus).await;
     let events: Vec<Envelope> = (0..50).map(|n| scene.event(n)).collect();
     let culprit = events[23].id.clone();
@@ -266,21 +294,13 @@ async fn poison_does_not_hold_up_its_neighbours(bus: Arc<dyn EventBus>) {
         Ok(())
     });
     scene.subscribe("suite-poison", &recorder).await;
-    for outcome in scene.bus.publish(events.clone()).await {
-        outcome.expect("confirmed");
-    }
+    scene.publish_all(&events).await;
     eventually(DEADLINE, || async { recorder.total() == 49 }).await;
     assert!(events.iter().all(|event| recorder.committed(event) <= 1));
-    eventually(DEADLINE, || async {
-        consumer::dead_letters(scene.db.reader())
-            .await
-            .expect("readable")
-            == 1
-    })
-    .await;
+    eventually(DEADLINE, || async { scene.dead_letters().await == 1 }).await;
 }
 
-async fn a_refusal_is_final_and_leaves_no_trace(bus: Arc<dyn EventBus>) {
+async fn a_refusal_is_final_and_leaves_no_trace(bus: TestBus) {
     let scene = Scene::new(bus).await;
     let recorder = Recorder::new(|_, event| match event.subject.as_str() {
         "1" => Err(HandleError::Refused("by a rule".to_owned())),
@@ -296,9 +316,7 @@ async fn a_refusal_is_final_and_leaves_no_trace(bus: Arc<dyn EventBus>) {
 }
 
 /// The consumer commits, and dies before the bus hears of it: the same consumer, started anew, gets the event again.
-async fn a_crash_between_work_and_ack_brings_the_event_again_but_does_it_once(
-    bus: Arc<dyn EventBus>,
-) {
+async fn a_crash_between_work_and_ack_brings_the_event_again_but_does_it_once(bus: TestBus) {
     let scene = Scene::new(bus).await;
     let recorder = Recorder::new(|_, _| Ok(()));
     let consumer = Consumer::new("suite-crash", scene.work(), recorder.clone());
@@ -318,7 +336,7 @@ async fn a_crash_between_work_and_ack_brings_the_event_again_but_does_it_once(
     assert_eq!(recorder.committed(&event), 1);
 }
 
-async fn events_leave_the_outbox_only_once_confirmed(bus: Arc<dyn EventBus>) {
+async fn events_leave_the_outbox_only_once_confirmed(bus: TestBus) {
     let scene = Scene::new(bus).await;
     let recorder = Recorder::new(|_, _| Ok(()));
     scene.subscribe("suite-relay", &recorder).await;
@@ -347,7 +365,7 @@ async fn events_leave_the_outbox_only_once_confirmed(bus: Arc<dyn EventBus>) {
     eventually(DEADLINE, || async { recorder.total() == 300 }).await;
 }
 
-async fn ten_relays_on_one_outbox_lose_and_double_nothing(bus: Arc<dyn EventBus>) {
+async fn ten_relays_on_one_outbox_lose_and_double_nothing(bus: TestBus) {
     let scene = Scene::new(bus).await;
     let recorder = Recorder::new(|_, _| Ok(()));
     scene.subscribe("suite-relays", &recorder).await;
@@ -376,4 +394,59 @@ async fn ten_relays_on_one_outbox_lose_and_double_nothing(bus: Arc<dyn EventBus>
         counts.values().all(|count| *count == 1),
         "an event was done twice"
     );
+}
+
+async fn what_never_succeeds_becomes_a_dead_letter_after_a_number_of_deliveries(bus: TestBus) {
+    let scene = Scene::new(bus).await;
+    let recorder = Recorder::new(|_, event| match event.subject.as_str() {
+        "1" => Err(Error::not_found("subject").into()),
+        _ => Ok(()),
+    });
+    scene.subscribe("suite-never", &recorder).await;
+    let (never, good) = (scene.event(1), scene.event(2));
+    scene.publish_all(&[never.clone(), good.clone()]).await;
+    eventually(DEADLINE, || async { scene.dead_letters().await == 1 }).await;
+    assert_eq!(
+        (recorder.committed(&never), recorder.committed(&good)),
+        (0, 1)
+    );
+    let tried = recorder.calls.load(Ordering::SeqCst);
+    let least = MAX_DELIVERIES as usize;
+    assert!(tried > least, "given up after {tried} calls");
+}
+
+async fn a_database_that_is_away_makes_no_dead_letters(bus: TestBus) {
+    let scene = Scene::new(bus).await;
+    let narrow = DatabaseConfig {
+        max_connections: 1,
+        acquire_timeout_ms: 100,
+        ..scene.platform.database_config("suite")
+    };
+    let narrow = Database::connect(&narrow).await.expect("connected");
+    let work = Work::new("suite", narrow, scene.platform.clock());
+    let recorder = Recorder::new(|_, _| Ok(()));
+    let consumer = Consumer::new("suite-away", work.clone(), recorder.clone());
+    let first = scene.event(1);
+    let subscribed = scene.bus.subscribe(consumer.clone(), &scene.tasks);
+    subscribed.await.expect("a subscription");
+    scene.publish(&first).await;
+    eventually(DEADLINE, || async { recorder.committed(&first) == 1 }).await;
+    // The only connection is taken, and nobody else gets one.
+    let all = work.begin().await.expect("begun");
+    let (bus, later) = (scene.bus.clone(), scene.event(2));
+    let publishing = tokio_util::task::AbortOnDropHandle::new(scene.tasks.spawn("publishing", {
+        let later = later.clone();
+        async move {
+            for outcome in bus.publish(vec![later]).await {
+                outcome.expect("confirmed");
+            }
+        }
+    }));
+    eventually(DEADLINE, || async { consumer.waits() > MAX_DELIVERIES }).await;
+    drop(all);
+    eventually(DEADLINE, || async { recorder.committed(&later) == 1 }).await;
+    publishing.await.expect("published");
+    assert_eq!(consumer.waits(), 0);
+    assert_eq!(recorder.calls.load(Ordering::SeqCst), 2);
+    assert_clean(&scene.db).await;
 }

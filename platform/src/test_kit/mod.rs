@@ -1,9 +1,12 @@
 //! What the services' own tests stand on: a platform in a temporary directory, with a clock that can be moved.
 
+mod broker_suite;
+mod bus;
 pub mod event_bus_suite;
 pub mod fanout_suite;
 mod issuer;
 mod manual_clock;
+mod proxy;
 pub mod rate_limit_suite;
 mod servers;
 pub mod tcp_proxy;
@@ -20,10 +23,11 @@ use uuid::Uuid;
 
 pub use issuer::{IdentityStub, Issuer};
 pub use manual_clock::ManualClock;
-pub use servers::redis_config;
+pub use proxy::{Proxy, Wire};
+pub use servers::{TestBus, redis_config};
 
 use crate::database::{Database, DatabaseConfig, Direction, migrate};
-use crate::event_bus::{Envelope, InProcessBus};
+use crate::event_bus::{Envelope, EventBus, InProcessBus, RabbitMqConfig};
 use crate::fanout::{Fanout, MemoryFanout, RedisFanout};
 use crate::keys::Keys;
 use crate::principal::{Authenticator, Role};
@@ -40,6 +44,7 @@ pub struct TestPlatform {
     dir: TempDir,
     databases: servers::Databases,
     redis: Option<RedisClient>,
+    broker: Option<Arc<bus::CommittedBus>>,
     clock: SharedClock,
     manual: Option<Arc<ManualClock>>,
     handles: Handles,
@@ -84,9 +89,18 @@ impl TestPlatform {
             }
             None => Arc::new(MemoryFanout::default()),
         };
+        let broker = servers::Broker::of_environment().map(|broker| {
+            Arc::new(bus::CommittedBus::new(broker.with(|config| {
+                config.max_deliveries = RabbitMqConfig::default().max_deliveries;
+            })))
+        });
+        let bus: Arc<dyn EventBus> = match &broker {
+            Some(bus) => bus.clone(),
+            None => Arc::new(InProcessBus::default()),
+        };
         let handles = Handles {
             clock: clock.clone(),
-            bus: Arc::new(InProcessBus::default()),
+            bus,
             fanout,
             keys,
             tasks,
@@ -98,6 +112,7 @@ impl TestPlatform {
             dir,
             databases: servers::Databases::default(),
             redis,
+            broker,
             clock,
             manual,
             handles,
@@ -225,6 +240,14 @@ pub async fn redis_client(config: &RedisConfig, tasks: &Tasks) -> RedisClient {
         .await
         .expect("Redis within the deadline");
     client
+}
+
+impl Drop for TestPlatform {
+    fn drop(&mut self) {
+        if let Some(bus) = &self.broker {
+            bus.close();
+        }
+    }
 }
 
 /// An envelope around an event, in the current trace.

@@ -1,19 +1,32 @@
 //! Real servers for tests, where the environment names them.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use proto::subscriptions::Subscription;
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
+use crate::Tasks;
+use crate::event_bus::in_process::{InProcessBus, RetryPolicy};
+use crate::event_bus::rabbitmq::test_hooks::BackDoor;
+use crate::event_bus::{EventBus, RabbitMqBus, RabbitMqConfig};
 use crate::redis_client::RedisConfig;
 
 /// URL of a PostgreSQL server on which tests make databases of their own.
 const POSTGRES_VARIABLE: &str = "COFFER_TEST_POSTGRES_URL";
 /// URL of a Redis server on which tests use names of their own.
 const REDIS_VARIABLE: &str = "COFFER_TEST_REDIS_URL";
+/// URL of a RabbitMQ server on which tests make exchanges and queues of their own.
+const AMQP_VARIABLE: &str = "COFFER_TEST_AMQP_URL";
 /// Longest wait for Redis in tests that are not about it, in milliseconds: a busy machine is no outage.
 const REDIS_TIMEOUT_MS: u64 = 10_000;
+/// Deliveries before an event is a dead letter, on a [`TestBus`].
+pub(super) const MAX_DELIVERIES: u32 = 5;
+/// After this time the broker itself removes what a test left behind.
+const EXPIRE_AFTER: Duration = Duration::from_secs(600);
 
 /// The URL of a real server, where there is one.
 fn url(variable: &str) -> Option<String> {
@@ -67,6 +80,123 @@ impl Drop for Databases {
             if let Err(error) = run_on(&server, format!("DROP DATABASE {database} WITH (FORCE)")) {
                 tracing::warn!(%error, database, "the database of a test was left behind");
             }
+        }
+    }
+}
+
+/// A real broker, with names of its own for one test.
+#[derive(Clone)]
+pub(super) struct Broker {
+    url: String,
+    pub(super) config: RabbitMqConfig,
+}
+
+impl Broker {
+    /// The broker that the environment names.
+    pub(super) fn of_environment() -> Option<Self> {
+        let url = url(AMQP_VARIABLE)?;
+        Some(Self {
+            config: RabbitMqConfig {
+                url: url.clone(),
+                prefix: format!("test-{}", Uuid::new_v4().simple()),
+                retry_pauses_ms: vec![30],
+                max_deliveries: MAX_DELIVERIES,
+                expire_after: Some(EXPIRE_AFTER),
+                ..RabbitMqConfig::default()
+            },
+            url,
+        })
+    }
+
+    /// Host and port.
+    pub(super) fn address(&self) -> String {
+        let uri: lapin::uri::AMQPUri = self.url.parse().expect("a URL of AMQP");
+        format!("{}:{}", uri.authority.host, uri.authority.port)
+    }
+
+    /// From now on over this address, which leads to the same broker.
+    pub(super) fn go_over(&mut self, address: SocketAddr) {
+        let mut uri: lapin::uri::AMQPUri = self.url.parse().expect("a URL of AMQP");
+        uri.authority.host = address.ip().to_string();
+        uri.authority.port = address.port();
+        self.config.url = uri.to_string();
+    }
+
+    /// A bus that knows what is subscribed on it.
+    pub(super) fn bus(&self) -> TestBus {
+        self.bus_with(&[])
+    }
+
+    /// The same names at the broker, with other settings.
+    pub(super) fn with(&self, adapt: impl FnOnce(&mut RabbitMqConfig)) -> Self {
+        let mut other = self.clone();
+        adapt(&mut other.config);
+        other
+    }
+
+    /// A bus that knows these subscriptions from the start.
+    pub(super) fn bus_with(&self, subscriptions: &[Subscription]) -> TestBus {
+        let tasks = Tasks::new();
+        let bus = RabbitMqBus::connect(&self.config, "test", subscriptions, &tasks)
+            .expect("sound settings");
+        TestBus {
+            bus: bus.clone(),
+            rabbitmq: Some(OwnBus {
+                bus,
+                tasks,
+                url: self.url.clone(),
+            }),
+        }
+    }
+}
+
+/// A bus that takes its queues along when it goes.
+pub struct TestBus {
+    /// The bus.
+    pub bus: Arc<dyn EventBus>,
+    pub(super) rabbitmq: Option<OwnBus>,
+}
+
+impl TestBus {
+    /// A bus in the process, with short pauses.
+    pub fn in_process() -> Self {
+        let retry = RetryPolicy {
+            max_deliveries: MAX_DELIVERIES,
+            first_pause: Duration::from_millis(10),
+            longest_pause: Duration::from_millis(40),
+        };
+        Self {
+            bus: Arc::new(InProcessBus::new(retry)),
+            rabbitmq: None,
+        }
+    }
+
+    /// A bus on the broker that the environment names, with short pauses.
+    pub fn rabbitmq() -> Option<Self> {
+        Some(Broker::of_environment()?.bus())
+    }
+}
+
+/// A bus on a broker that others use too.
+pub(super) struct OwnBus {
+    pub(super) bus: Arc<RabbitMqBus>,
+    tasks: Tasks,
+    url: String,
+}
+
+impl OwnBus {
+    pub(super) fn back_door(&self) -> BackDoor {
+        self.bus.back_door(&self.url).expect("a URL of AMQP")
+    }
+}
+
+impl Drop for OwnBus {
+    fn drop(&mut self) {
+        self.tasks.token().cancel();
+        // Else its consumers would make the queues again.
+        self.bus.cut();
+        if let Err(error) = self.back_door().remove_everything() {
+            tracing::warn!(%error, "the queues of a test were left behind");
         }
     }
 }

@@ -1,9 +1,11 @@
-use std::sync::Arc;
-
-use platform::event_bus::InProcessBus;
-use platform::test_kit::event_bus_suite;
+use platform::test_kit::{TestBus, event_bus_suite};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_in_process_bus_keeps_every_promise() {
-    event_bus_suite::run(|| Arc::new(InProcessBus::default())).await;
+    event_bus_suite::run(TestBus::in_process).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_keeps_every_promise() {
+    event_bus_suite::run_on_rabbitmq().await;
 }

@@ -28,6 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const SOUND: Duration = Duration::from_secs(30);
 /// How often the state is looked at, should no event tell of its change.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long after an error the state of the connection is settled.
+const SETTLING: Duration = Duration::from_millis(5);
 /// How long those who use the connection may go on when the process shuts down.
 const LAST_USERS: Duration = Duration::from_secs(10);
 /// How long closing may take.
@@ -43,14 +45,14 @@ pub(super) struct Dialler {
 }
 
 /// An open connection, and its socket.
-struct Line {
-    connection: Arc<Connection>,
+pub(super) struct Line {
+    pub(super) connection: Arc<Connection>,
     socket: Option<TcpStream>,
 }
 
 impl Line {
     /// Ends it at once, without a word to the broker that may not listen.
-    fn cut(&self) {
+    pub(super) fn cut(&self) {
         cut(self.socket.as_ref());
     }
 }
@@ -63,7 +65,7 @@ fn cut(socket: Option<&TcpStream>) {
 }
 
 impl Dialler {
-    async fn dial(&self) -> anyhow::Result<Line> {
+    pub(super) async fn dial(&self) -> anyhow::Result<Line> {
         let socket: Arc<Mutex<Option<TcpStream>>> = Arc::default();
         let (kept, limit) = (Arc::clone(&socket), self.timeout);
         let properties =
@@ -112,7 +114,7 @@ impl Dialler {
 /// A connection as its users see it. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Link {
-    current: watch::Receiver<Option<Arc<Connection>>>,
+    current: watch::Receiver<Option<Arc<Line>>>,
     users: TaskTracker,
 }
 
@@ -137,7 +139,8 @@ impl Link {
     /// The connection, where there is one.
     pub(super) fn current(&self) -> Option<Arc<Connection>> {
         let current = self.current.borrow().clone();
-        current.filter(|connection| connection.status().connected())
+        let connection = current.map(|line| Arc::clone(&line.connection));
+        connection.filter(|connection| connection.status().connected())
     }
 
     /// The connection, once there is one.
@@ -158,12 +161,20 @@ impl Link {
     pub(super) fn enter(&self) -> TaskTrackerToken {
         self.users.token()
     }
+
+    /// Ends the connection as when the process were killed.
+    #[cfg(feature = "test-kit")]
+    pub(super) fn cut(&self) {
+        if let Some(line) = &*self.current.borrow() {
+            line.cut();
+        }
+    }
 }
 
 struct Keeper {
     dialler: Dialler,
     topology: Option<Arc<Topology>>,
-    current: watch::Sender<Option<Arc<Connection>>>,
+    current: watch::Sender<Option<Arc<Line>>>,
     users: TaskTracker,
     token: CancellationToken,
 }
@@ -219,8 +230,8 @@ impl Keeper {
     /// Lends the connection out until it is lost, or for good until the process shuts down.
     async fn hold(&self, line: Line) -> bool {
         tracing::info!(connection = self.dialler.name, "connected to the broker");
-        self.current
-            .send_replace(Some(Arc::clone(&line.connection)));
+        let line = Arc::new(line);
+        self.current.send_replace(Some(Arc::clone(&line)));
         let reason = tokio::select! {
             reason = lost(&line.connection) => Some(reason),
             () = self.done() => None,
@@ -254,12 +265,14 @@ impl Keeper {
 /// Ends when the connection has, with the reason.
 async fn lost(connection: &Connection) -> String {
     let mut events = std::pin::pin!(connection.events_listener());
-    loop {
-        if !connection.status().connected() {
-            return format!("it is {:?}", connection.status());
-        }
+    let mut reason = "no reason told".to_owned();
+    while connection.status().connected() {
         match tokio::time::timeout(LOOK_EVERY, events.next()).await {
-            Ok(Some(Event::Error(error))) => return error.to_string(),
+            // It may be that of a channel only.
+            Ok(Some(Event::Error(error))) => {
+                reason = error.to_string();
+                tokio::time::sleep(SETTLING).await;
+            }
             Ok(Some(Event::ConnectionBlocked(reason))) => {
                 tracing::warn!(reason, "the broker takes no messages for now");
             }
@@ -270,6 +283,7 @@ async fn lost(connection: &Connection) -> String {
             Ok(None) => tokio::time::sleep(LOOK_EVERY).await,
         }
     }
+    reason
 }
 
 /// A step of talking to the broker, which must end in time.

@@ -12,7 +12,7 @@ mod message;
 mod publisher;
 mod session;
 #[cfg(feature = "test-kit")]
-mod test_hooks;
+pub(crate) mod test_hooks;
 mod topology;
 
 use std::sync::Arc;

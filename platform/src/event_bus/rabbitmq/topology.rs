@@ -30,6 +30,8 @@ pub(super) struct Topology {
     wanted: AtomicU64,
     /// The last of them that was met.
     declared: AtomicU64,
+    /// One declares at a time: the broker calls a queue declared that another is about to start, and then refuses
+    /// messages for it.
     declaring: tokio::sync::Mutex<()>,
 }
 
@@ -104,11 +106,16 @@ impl Topology {
         if self.declared.load(Ordering::SeqCst) >= self.wanted.load(Ordering::SeqCst) {
             return Ok(());
         }
-        self.declare(connection).await
+        self.declare_all(connection).await
     }
 
     /// Declares everything. May run any number of times and in any number of processes at once.
     pub(super) async fn declare(&self, connection: &Connection) -> anyhow::Result<()> {
+        let _alone = self.declaring.lock().await;
+        self.declare_all(connection).await
+    }
+
+    async fn declare_all(&self, connection: &Connection) -> anyhow::Result<()> {
         let wanted = self.wanted.load(Ordering::SeqCst);
         let mut declarer = Declarer::open(connection, &self.config).await?;
         declarer
@@ -133,6 +140,7 @@ impl Topology {
         connection: &Connection,
         subscription: &Subscription,
     ) -> anyhow::Result<()> {
+        let _alone = self.declaring.lock().await;
         let mut declarer = Declarer::open(connection, &self.config).await?;
         declarer
             .exchange(&self.events(), ExchangeKind::Topic)
