@@ -8,6 +8,11 @@
     reason = "generated from the .proto files, where the documentation stands"
 )]
 
+pub mod contracts;
+
+/// All contracts and what they import, as an encoded `google.protobuf.FileDescriptorSet`: for gRPC reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("file_descriptor_set");
+
 /// The envelope in which every fact travels.
 pub mod events {
     pub mod v1 {
