@@ -1,7 +1,5 @@
 //! Compiles the contracts with a pure-Rust compiler, so that no `protoc` is needed.
 
-use prost::Message;
-
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "proto/events/v1/envelope.proto",
@@ -14,9 +12,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/scheduler/v1/events.proto",
         "proto/scheduler/v1/scheduler.proto",
     ];
+    // For whoever asks a server what it speaks: without comments.
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).open_files(files)?;
+    let folder = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
+    let path = std::path::Path::new(&folder).join("file_descriptor_set.bin");
+    std::fs::write(path, compiler.encode_file_descriptor_set())?;
+
     let descriptors = protox::compile(files, ["proto"])?;
-    let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR")?);
-    std::fs::write(out.join("contracts.binpb"), descriptors.encode_to_vec())?;
     let mut config = prost_build::Config::new();
     config.enable_type_names();
     tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;

@@ -8,10 +8,11 @@
     reason = "generated from the .proto files, where the documentation stands"
 )]
 
-/// All contracts as an encoded `google.protobuf.FileDescriptorSet`, for gRPC reflection.
-pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/contracts.binpb"));
-
+pub mod contracts;
 pub mod subscriptions;
+
+/// All contracts and what they import, as an encoded `google.protobuf.FileDescriptorSet`: for gRPC reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("file_descriptor_set");
 
 /// The envelope in which every fact travels.
 pub mod events {
