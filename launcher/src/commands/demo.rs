@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::Failure;
 use crate::config::Config;
-use crate::demo::{self, DemoOptions};
+use crate::demo::{self, DemoOptions, Mails};
 
 #[derive(Debug, Args)]
 pub(super) struct Demo {
@@ -13,8 +13,11 @@ pub(super) struct Demo {
     #[arg(long)]
     url: Option<String>,
     /// Folder that its mails land in [default: the configured one, ./data/mail]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "smtp_listen")]
     mail_dir: Option<PathBuf>,
+    /// Address and port at which its mails are taken by SMTP instead; the product must send them there unencrypted
+    #[arg(long, value_name = "ADDRESS")]
+    smtp_listen: Option<String>,
     /// Numbers that the SMS schedule goes to
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     recipients: u16,
@@ -26,7 +29,10 @@ impl Demo {
             url: self
                 .url
                 .unwrap_or_else(|| format!("http://{}", config.http_listen)),
-            mail_dir: self.mail_dir.unwrap_or_else(|| config.mail_dir()),
+            mails: match self.smtp_listen {
+                Some(address) => Mails::Listen(address),
+                None => Mails::Folder(self.mail_dir.unwrap_or_else(|| config.mail_dir())),
+            },
             recipients: usize::from(self.recipients),
             progress_bar: std::io::stderr().is_terminal(),
         };

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::client::{Api, ApiError, Session};
+use crate::client::{Api, ApiError, Mailbox, Session};
 use live::Live;
 use report::{Held, Report, Stopped, held};
 
@@ -24,12 +24,21 @@ const POLL: Duration = Duration::from_millis(50);
 pub struct DemoOptions {
     /// Address of the product.
     pub url: String,
-    /// Folder that its mails land in.
-    pub mail_dir: PathBuf,
+    /// Where its mails arrive.
+    pub mails: Mails,
     /// Numbers that the SMS schedule goes to, 1 to 10,000.
     pub recipients: usize,
     /// Whether to draw a progress bar on standard error.
     pub progress_bar: bool,
+}
+
+/// Where the mails of the product arrive.
+#[derive(Debug, Clone)]
+pub enum Mails {
+    /// In a folder.
+    Folder(PathBuf),
+    /// Here, by SMTP, at this address and port: the product is configured to send to it.
+    Listen(String),
 }
 
 /// Plays the journey and writes a report. Tells whether every check held.
@@ -46,7 +55,11 @@ pub async fn run(options: &DemoOptions, out: &mut (dyn Write + Send)) -> anyhow:
 
 async fn journey(options: &DemoOptions, report: &mut Report<'_>) -> Result<(), Stopped> {
     let api = report.step("the product is ready", find(options)).await?;
-    let mut people = people::Couple::new(&options.mail_dir);
+    let mailbox = match &options.mails {
+        Mails::Folder(folder) => Mailbox::new(folder),
+        Mails::Listen(address) => report.step("mails can be taken", listen(address)).await?,
+    };
+    let mut people = people::Couple::new(mailbox);
     let sessions = people.arrive(&api, report).await?;
     let (asha, brian) = (&sessions[0], &sessions[1]);
     let money_held = money_and_streams(asha, brian, report).await;
@@ -95,6 +108,12 @@ async fn money_and_streams(
             live.miss_one_and_catch_up(asha, brian)
         })
         .await
+}
+
+async fn listen(address: &str) -> Held<Mailbox> {
+    let mailbox = Mailbox::listen(address).await?;
+    let note = mailbox.to_string();
+    held(mailbox, note)
 }
 
 async fn find(options: &DemoOptions) -> Held<Api> {

@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use anyhow::ensure;
 
 use super::PATIENCE;
@@ -13,7 +11,7 @@ pub(super) struct Couple {
 }
 
 impl Couple {
-    pub(super) fn new(mail_dir: &Path) -> Self {
+    pub(super) fn new(mailbox: Mailbox) -> Self {
         let run = rand::random::<u64>();
         let person = |first_name: &str, last_name: &str| NewPerson {
             first_name: first_name.to_owned(),
@@ -22,10 +20,7 @@ impl Couple {
             password: format!("demo-{:032x}", rand::random::<u128>()),
         };
         let people = [person("Asha", "Rao"), person("Brian", "Mokoena")];
-        Self {
-            people,
-            mailbox: Mailbox::new(mail_dir),
-        }
+        Self { people, mailbox }
     }
 
     /// From unknown to signed in, in the order of the people.
@@ -69,10 +64,7 @@ impl Couple {
             .mailbox
             .token_for(&self.people[1].email, PATIENCE)
             .await?;
-        held(
-            [first, second],
-            format!("in {}", self.mailbox.folder().display()),
-        )
+        held([first, second], self.mailbox.to_string())
     }
 
     async fn sign_in(&self, api: &Api) -> Held<[Session; 2]> {

@@ -1,6 +1,8 @@
 use std::io::Write;
 use std::time::Duration;
 
+use notify_service::MailChannel;
+
 use super::Running;
 use crate::config::Config;
 
@@ -16,10 +18,18 @@ fn demo_command(config: &Config, url: &str) -> String {
     if config.http_listen != defaults.http_listen {
         command += &format!(" --url {url}");
     }
-    if config.mail_dir() != defaults.mail_dir() {
+    if let Some(server) = mail_server(config) {
+        command += &format!(" --smtp-listen {server}");
+    } else if config.mail_dir() != defaults.mail_dir() {
         command += &format!(" --mail-dir {}", config.mail_dir().display());
     }
     command
+}
+
+/// Where mails go, when that is no folder.
+fn mail_server(config: &Config) -> Option<String> {
+    let mail = &config.notify.mail;
+    (mail.channel == MailChannel::Smtp).then(|| format!("{}:{}", mail.smtp.host, mail.smtp.port))
 }
 
 /// Says where everything is and what to try next.
@@ -34,7 +44,10 @@ pub(super) fn show(running: &Running, took: Duration) -> std::io::Result<()> {
     writeln!(out, "  API    {url}/v1")?;
     writeln!(out, "  Docs   {url}/docs")?;
     writeln!(out, "  Data   {}", config.data_dir.display())?;
-    writeln!(out, "  Mail   {}", config.mail_dir().display())?;
+    match mail_server(config) {
+        Some(server) => writeln!(out, "  Mail   by SMTP to {server}")?,
+        None => writeln!(out, "  Mail   {}", config.mail_dir().display())?,
+    }
     writeln!(out, "\nTry in a second terminal:\n")?;
     writeln!(out, "  {}", demo_command(config, &url))?;
     writeln!(out, "  curl -s {url}/health/ready")?;

@@ -1,6 +1,6 @@
 //! The demo, from outside, against every process.
 
-use launcher::demo::{self, DemoOptions};
+use launcher::demo::{self, DemoOptions, Mails};
 
 use crate::cluster::Cluster;
 
@@ -9,7 +9,7 @@ async fn the_demo_holds_against_two_replicas_of_everything() {
     let cluster = Cluster::shared().await;
     let options = DemoOptions {
         url: cluster.api().base().to_owned(),
-        mail_dir: cluster.mail_dir(),
+        mails: Mails::Folder(cluster.mail_dir()),
         recipients: 1_000,
         progress_bar: false,
     };

@@ -283,6 +283,12 @@ pub(crate) async fn drop_expired_secrets(
     Ok(changed.rows_affected)
 }
 
+/// One mail.
+#[cfg(test)]
+pub(crate) async fn find(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id(id).one(db).await
+}
+
 /// Removes rows of mails that ended before `cutoff`, at most `limit`.
 pub(crate) async fn remove_ended(
     db: &impl ConnectionTrait,

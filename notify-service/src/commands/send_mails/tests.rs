@@ -9,13 +9,11 @@ use platform::test_kit::{DEADLINE, TestPlatform, eventually};
 use platform::work::Work;
 use platform::{id, time};
 use proto::events::v1::MailSecret;
-use sea_orm::EntityTrait;
 use uuid::Uuid;
 
 use super::super::send_mail::Policy;
 use super::*;
 use crate::channels::{Channel, Mail, SendError};
-use crate::storage::entities::mails::Entity;
 use crate::storage::mails::{NewMail, SENT};
 use crate::storage::migrations::Migrator;
 use crate::templates::Templates;
@@ -118,8 +116,8 @@ impl Office {
     }
 
     async fn mail(&self, id: Uuid) -> Model {
-        let row = Entity::find_by_id(id).one(self.work.db().reader()).await;
-        row.unwrap().unwrap()
+        let mail = mails::find(self.work.db().reader(), id).await;
+        mail.unwrap().unwrap()
     }
 
     async fn becomes(&self, id: Uuid, state: &str) -> Model {
