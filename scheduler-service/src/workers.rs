@@ -180,7 +180,7 @@ async fn track(sms: &Sms, token: &CancellationToken) {
     while !token.is_cancelled() {
         let wait_until = match follow_messages(sms).await {
             Ok(0) => {
-                let next = storage::messages::next_due(sms.work.db().reader()).await;
+                let next = storage::claims::next_due(sms.work.db().reader()).await;
                 let now = sms.work.now();
                 if matches!(next, Ok(Some(at)) if at <= now) {
                     tokio::time::sleep(LOCKED_PAUSE).await;

@@ -25,8 +25,7 @@ pub(crate) async fn cancel_sms_schedule(
     if schedule.cancel(now)? {
         // A worker strikes the rest.
         let most = MAX_ROWS as u64;
-        let struck =
-            storage::messages::cancel_queued(unit.tx(), schedule.set_id, most, now).await?;
+        let struck = storage::claims::cancel_queued(unit.tx(), schedule.set_id, most, now).await?;
         schedule.moved(
             MessageState::Queued,
             MessageState::Cancelled,

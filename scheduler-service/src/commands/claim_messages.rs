@@ -12,8 +12,11 @@ use uuid::Uuid;
 use super::{Lease, MAX_ROWS, MAX_SCHEDULES, Sms, save_and_settle, signed};
 use crate::domain::{MessageState, Schedule, Status};
 use crate::providers::Submission;
-use crate::storage::{self, messages::Terms};
+use crate::storage::{self, claims::Terms};
 
+/// Fewest messages of a schedule's turn, if it has them. Where many wait, those that get nothing are the first of the next
+/// transaction.
+const LEAST_SHARE: u64 = 20;
 /// When a schedule is looked at again whose provider is not configured any more.
 const MISSING_PROVIDER_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -63,7 +66,8 @@ pub(crate) async fn claim_messages(sms: &Sms) -> Result<Option<Vec<Batch>>, Erro
     let mut rows = MAX_ROWS as u64;
     let mut left = schedules.len() as u64;
     for schedule in &mut schedules {
-        let share = room.div_ceil(left.max(1)).min(rows);
+        let fair = room.div_ceil(left.max(1)).max(LEAST_SHARE);
+        let share = fair.min(room).min(rows);
         left -= 1;
         if schedule.status == Status::Cancelled {
             // Where no rows are left, the schedule stays due and is among the first of the next transaction.
@@ -118,7 +122,7 @@ pub(crate) async fn hold(
         .map(|parcel| parcel.submission.reference)
         .collect();
     let (from, to) = (lease.asked_from(), renewed.asked_from());
-    let held = storage::messages::renew(unit.tx(), &ids, from, to).await?;
+    let held = storage::claims::renew(unit.tx(), &ids, from, to).await?;
     unit.commit().await?;
     let mut parcels = parcels.to_vec();
     parcels.retain(|parcel| held.contains(&parcel.submission.reference));
@@ -131,7 +135,7 @@ async fn claim_share(
     share: u64,
     terms: Terms,
 ) -> Result<Vec<Parcel>, Error> {
-    let claimed = storage::messages::claim(unit.tx(), schedule.set_id, share, terms).await?;
+    let claimed = storage::claims::claim(unit.tx(), schedule.set_id, share, terms).await?;
     if claimed.is_empty() {
         // Counts are exact, so this cannot be; if it is, it must not turn into a loop.
         tracing::error!(schedule.id = %schedule.id, "a schedule counts queued messages that are not there");
@@ -157,7 +161,7 @@ async fn claim_share(
 /// Strikes up to `most` queued messages of a cancelled schedule. Tells how many those were.
 async fn strike(unit: &mut UnitOfWork, schedule: &mut Schedule, most: u64) -> Result<u64, Error> {
     let now = unit.now();
-    let struck = storage::messages::cancel_queued(unit.tx(), schedule.set_id, most, now).await?;
+    let struck = storage::claims::cancel_queued(unit.tx(), schedule.set_id, most, now).await?;
     schedule.moved(
         MessageState::Queued,
         MessageState::Cancelled,
@@ -179,7 +183,7 @@ pub(crate) async fn take_over(sms: &Sms) -> Result<(), Error> {
     }
     let unit = sms.work.begin().await?;
     let at = unit.now() + sms.config.sending.call_timeout();
-    let messages = storage::messages::shorten_leases(unit.tx(), at).await?;
+    let messages = storage::claims::shorten_leases(unit.tx(), at).await?;
     unit.commit().await?;
     if messages > 0 {
         tracing::info!(

@@ -14,7 +14,7 @@ use super::record_outcomes::next_tick;
 use super::{Outcome, Sms, Verdict, record_outcomes};
 use crate::domain::MessageState;
 use crate::providers::{LookedUp, Queried, SmsProvider};
-use crate::storage::{self, messages::Due};
+use crate::storage::{self, claims::Due};
 
 /// Why a message ends as `UNKNOWN`.
 const NO_FINAL_STATE: &str = "no final state until the deadline";
@@ -23,7 +23,7 @@ const NO_FINAL_STATE: &str = "no final state until the deadline";
 pub(crate) async fn follow_messages(sms: &Sms) -> Result<usize, Error> {
     let reader = sms.work.db().reader();
     let now = sms.work.now();
-    if storage::messages::next_due(reader)
+    if storage::claims::next_due(reader)
         .await?
         .is_none_or(|at| at > now)
     {
@@ -31,7 +31,7 @@ pub(crate) async fn follow_messages(sms: &Sms) -> Result<usize, Error> {
     }
     let settings = &sms.config.sending;
     let unit = sms.work.begin().await?;
-    let due = storage::messages::take_due(
+    let due = storage::claims::take_due(
         unit.tx(),
         now,
         next_tick(now, settings.poll_tick_ms),

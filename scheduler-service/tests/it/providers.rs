@@ -205,12 +205,14 @@ impl SmsProvider for Deduping {
             accepted.then_some((one.reference, answer))
         });
         taken.extend(accepted);
-        self.given.fetch_add(batch.len(), Ordering::SeqCst);
         let answer = |one: &Submission| taken.get(&one.reference).cloned();
-        batch
+        let answers = batch
             .iter()
             .map(|one| answer(one).unwrap_or(Submitted::Unknown))
-            .collect()
+            .collect();
+        drop(taken);
+        self.given.fetch_add(batch.len(), Ordering::SeqCst);
+        answers
     }
 
     async fn query(&self, ids: &[String]) -> Vec<Queried> {
