@@ -12,7 +12,9 @@ use tokio::sync::Semaphore;
 use super::bus::until_confirmed;
 use super::event_bus_suite::{Recorder, Scene, Tables};
 use super::servers::{Broker, TestBus};
-use super::{DEADLINE, Proxy, Wire, assert_clean, eventually};
+use super::tcp_proxy::TcpProxy;
+use super::{DEADLINE, assert_clean, eventually};
+use crate::Tasks;
 use crate::consumer::Consumer;
 use crate::event_bus::{Envelope, Handler};
 use crate::outbox::Relay;
@@ -50,8 +52,8 @@ fn broker() -> Broker {
     Broker::of_environment().expect("a broker")
 }
 
-async fn behind_a_proxy(broker: &mut Broker) -> Proxy {
-    let proxy = Proxy::start(broker.address()).await;
+async fn behind_a_proxy(broker: &mut Broker) -> TcpProxy {
+    let proxy = TcpProxy::start(broker.address(), &Tasks::new()).await;
     broker.go_over(proxy.address());
     proxy
 }
@@ -86,9 +88,9 @@ async fn a_broker_that_goes_away_and_comes_back_loses_and_doubles_nothing() {
         let before = recorder.total();
         // Somewhere in the middle of this round.
         eventually(SLOW, || async { recorder.total() > before }).await;
-        proxy.set(Wire::Cut);
+        proxy.cut();
         eventually(SLOW, || async { !scene.bus.is_available() }).await;
-        proxy.set(Wire::Open);
+        proxy.restore();
     }
     eventually(SLOW, || async { recorder.total() == 3000 }).await;
     assert_clean(&scene.db).await;
@@ -104,7 +106,7 @@ fn assert_each_once(recorder: &Recorder, count: usize) {
 async fn a_service_starts_while_the_broker_is_away() {
     let mut broker = broker();
     let proxy = behind_a_proxy(&mut broker).await;
-    proxy.set(Wire::Cut);
+    proxy.cut();
     let scene = Scene::new(broker.bus()).await;
     let recorder = quiet();
     scene.subscribe("suite-one", &recorder).await;
@@ -113,7 +115,7 @@ async fn a_service_starts_while_the_broker_is_away() {
     emit(&work, 0..10).await;
     let rabbitmq = &scene.own.rabbitmq.as_ref().expect("RabbitMQ").bus;
     assert!(!rabbitmq.is_connected() && !scene.bus.is_available());
-    proxy.set(Wire::Open);
+    proxy.restore();
     eventually(SLOW, || async { recorder.total() == 10 }).await;
     assert!(rabbitmq.is_connected() && scene.bus.is_available());
     assert_clean(&scene.db).await;
@@ -131,14 +133,14 @@ async fn a_broker_that_says_nothing_holds_up_nobody() {
     scene.subscribe("suite-one", &recorder).await;
     let (before, during) = (scene.event(1), scene.event(2));
     eventually(SLOW, || async { is_confirmed(&scene, &before).await }).await;
-    proxy.set(Wire::Silent);
+    proxy.black_hole();
     let publishing = scene.bus.publish(vec![during.clone()]);
     let outcomes = tokio::time::timeout(DEADLINE, publishing).await;
     assert!(outcomes.expect("an answer in time")[0].is_err());
     // No sign of life ends the connections, and the handshakes of new ones end in time too.
     eventually(SLOW, || async { !scene.bus.is_available() }).await;
-    proxy.set(Wire::Cut);
-    proxy.set(Wire::Open);
+    proxy.cut();
+    proxy.restore();
     eventually(SLOW, || async { is_confirmed(&scene, &during).await }).await;
     eventually(SLOW, || async { recorder.committed(&during) == 1 }).await;
     assert_each_once(&recorder, 2);
@@ -192,7 +194,7 @@ async fn a_consumer_that_dies_with_its_messages_leaves_them_to_another() {
     scene.subscribe("suite-one", &recorder).await;
     // All but what the doomed one holds.
     eventually(SLOW, || async { (400..1000).contains(&recorder.total()) }).await;
-    proxy.set(Wire::Cut);
+    proxy.cut();
     eventually(SLOW, || async { recorder.total() == 1000 }).await;
     assert_each_once(&recorder, 1000);
     assert_clean(&scene.db).await;

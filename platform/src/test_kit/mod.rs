@@ -6,7 +6,6 @@ pub mod event_bus_suite;
 pub mod fanout_suite;
 mod issuer;
 mod manual_clock;
-mod proxy;
 pub mod rate_limit_suite;
 mod servers;
 pub mod tcp_proxy;
@@ -23,7 +22,6 @@ use uuid::Uuid;
 
 pub use issuer::{IdentityStub, Issuer};
 pub use manual_clock::ManualClock;
-pub use proxy::{Proxy, Wire};
 pub use servers::{TestBus, redis_config};
 
 use crate::database::{Database, DatabaseConfig, Direction, migrate};
