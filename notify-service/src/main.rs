@@ -20,6 +20,7 @@ impl Program for Settings {
     async fn start(self, stage: &Stage) -> anyhow::Result<SocketAddr> {
         let handles = self.surroundings().open(stage)?;
         let (listener, address) = self.surroundings().listen().await?;
+        handles.keys.ensure_opens_mail()?;
         notify_service::run(self.notify, listener, handles).await?;
         Ok(address)
     }
