@@ -17,7 +17,8 @@ const KEYS_EVERY: Duration = Duration::from_secs(300);
 /// Tokens with unknown keys make us ask at most this often.
 const KEYS_PAUSE: Duration = Duration::from_secs(2);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Well below the second after which payments would be refused: the next try may meet a replica that serves.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// Heartbeats come four times a second; after this silence the stream is given up.
 const SILENCE: Duration = Duration::from_secs(3);
 /// How often entries that count no more are forgotten.

@@ -29,7 +29,7 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
 const LOOK_UP_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause before a replica that did not answer is asked again.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// The replicas of one service.
 #[derive(Debug)]
