@@ -6,6 +6,7 @@ pub mod event_bus_suite;
 mod issuer;
 mod manual_clock;
 mod proxy;
+mod scene;
 mod servers;
 
 use std::future::Future;
