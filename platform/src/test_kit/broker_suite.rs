@@ -10,7 +10,7 @@ use proto::subscriptions::Subscription;
 use tokio::sync::Semaphore;
 
 use super::bus::until_confirmed;
-use super::event_bus_suite::{Recorder, Scene, Tables};
+use super::scene::{Recorder, Scene, Tables};
 use super::servers::{Broker, TestBus};
 use super::tcp_proxy::TcpProxy;
 use super::{DEADLINE, assert_clean, eventually};

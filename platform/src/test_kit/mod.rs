@@ -7,6 +7,7 @@ pub mod fanout_suite;
 mod issuer;
 mod manual_clock;
 pub mod rate_limit_suite;
+mod scene;
 mod servers;
 pub mod tcp_proxy;
 

@@ -16,11 +16,14 @@ use super::message;
 use super::publisher::{Outgoing, Publisher};
 use super::session::{Pace, Session, Source};
 use super::topology::Topology;
-use crate::consumer::{Consumer, MAX_BATCH, Verdict};
+use crate::consumer::{Consumer, Verdict};
 use crate::event_bus::Envelope;
 
 /// How long a message is kept here that could neither be parked nor put into a retry queue.
 const STUCK: Duration = Duration::from_secs(1);
+
+/// How often a dead letter is tried to park before the session begins anew.
+const PARK_TRIES: u32 = 60;
 
 /// Feeds one consumer from its queue.
 pub(super) struct Feeder {
@@ -228,10 +231,8 @@ impl DeadLetters {
                 () = token.cancelled() => break,
                 delivery = session.next() => delivery?,
             };
-            let (event, reason) = match message::read(&delivery) {
-                Ok(event) => (event, message::why_dead(&delivery)),
-                Err((event, unreadable)) => (event, unreadable),
-            };
+            let (event, unreadable) = message::read(&delivery);
+            let reason = unreadable.unwrap_or_else(|| message::why_dead(&delivery));
             let parked = tokio::select! {
                 () = token.cancelled() => break,
                 parked = park(&self.source.consumer, &event, &reason) => parked,
@@ -252,7 +253,7 @@ async fn park(consumer: &Consumer, event: &Envelope, reason: &str) -> Result<(),
     let mut tries = 0;
     loop {
         match consumer.park(event, reason).await {
-            Err(error) if tries < MAX_BATCH => {
+            Err(error) if tries < PARK_TRIES => {
                 tries += 1;
                 tracing::warn!(%error, "a dead letter could not be parked");
                 tokio::time::sleep(STUCK).await;

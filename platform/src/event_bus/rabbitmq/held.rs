@@ -23,10 +23,7 @@ pub(super) struct Message {
 
 impl Message {
     fn new(delivery: &Delivery) -> Self {
-        let (event, unreadable) = match message::read(delivery) {
-            Ok(event) => (event, None),
-            Err((event, reason)) => (event, Some(reason)),
-        };
+        let (event, unreadable) = message::read(delivery);
         Self {
             tag: delivery.delivery_tag,
             event,

@@ -45,8 +45,8 @@ pub(super) fn properties(event: &Envelope, deliveries: u32) -> anyhow::Result<Ba
         .with_headers(headers))
 }
 
-/// The fact in a message. When it cannot be read: why, and what there is of it.
-pub(super) fn read(delivery: &Delivery) -> Result<Envelope, (Envelope, String)> {
+/// The fact in a message, or what there is of it and why it cannot be read.
+pub(super) fn read(delivery: &Delivery) -> (Envelope, Option<String>) {
     let text = |key: &str| text(header(delivery, key)?);
     let mut event = Envelope {
         id: text("id").unwrap_or_default(),
@@ -61,16 +61,13 @@ pub(super) fn read(delivery: &Delivery) -> Result<Envelope, (Envelope, String)> 
     if let Some(Ok(at)) = &at {
         event.time = Some(time::to_proto(*at));
     }
-    if Uuid::try_parse(&event.id).is_err() {
-        return Err((event, "the message has no event id".to_owned()));
-    }
-    if event.r#type.is_empty() {
-        return Err((event, "the message has no type".to_owned()));
-    }
-    if let Some(Err(error)) = at {
-        return Err((event, format!("the message has no readable time: {error}")));
-    }
-    Ok(event)
+    let unreadable = match at {
+        _ if Uuid::try_parse(&event.id).is_err() => Some("the message has no event id".to_owned()),
+        _ if event.r#type.is_empty() => Some("the message has no type".to_owned()),
+        Some(Err(error)) => Some(format!("the message has no readable time: {error}")),
+        _ => None,
+    };
+    (event, unreadable)
 }
 
 /// How often the delivery of this message has failed.
@@ -149,7 +146,7 @@ mod tests {
             ..event()
         };
         for event in [event(), bare] {
-            assert_eq!(read(&delivered(&event, 0)), Ok(event));
+            assert_eq!(read(&delivered(&event, 0)), (event, None));
         }
         assert_eq!(deliveries(&delivered(&event(), 0)), 0);
         assert_eq!(deliveries(&delivered(&event(), 11)), 11);
@@ -158,16 +155,17 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_told_apart() {
         let mut nothing = Delivery::mock(1, "e".into(), "k".into(), false, vec![1]);
-        assert_eq!(read(&nothing).unwrap_err().0.data, [1]);
+        let (rest, unreadable) = read(&nothing);
+        assert_eq!((rest.data, unreadable.is_some()), (vec![1], true));
         nothing.properties = BasicProperties::default().with_headers(FieldTable::default());
-        assert!(read(&nothing).is_err());
+        assert!(read(&nothing).1.is_some());
         for spoil in [
             |event: &mut Envelope| event.id = "7".to_owned(),
             |event: &mut Envelope| event.r#type.clear(),
         ] {
             let mut event = event();
             spoil(&mut event);
-            assert!(read(&delivered(&event, 0)).is_err());
+            assert!(read(&delivered(&event, 0)).1.is_some());
         }
         let mut late = delivered(&event(), 0);
         let mut headers = late.properties.headers().clone().unwrap();
@@ -175,7 +173,7 @@ mod tests {
         headers.insert("x-delivery-count".into(), AMQPValue::LongInt(-3));
         headers.insert("coffer-deliveries".into(), AMQPValue::Boolean(true));
         late.properties = late.properties.with_headers(headers);
-        assert!(read(&late).is_err());
+        assert!(read(&late).1.is_some());
         assert_eq!((handed_over(&late), deliveries(&late)), (0, 0));
     }
 }
