@@ -16,17 +16,14 @@ use proto::wallet::v1::{DepositPosted, TransferPosted, TransferRefused};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::commands::deliver::deliver;
+use crate::commands::gather;
 use crate::commands::queue_mail::queue_mail;
-use crate::commands::record_recipient::record_recipient;
-use crate::commands::tell_transfer::tell_transfer;
 use crate::domain::money::Money;
 use crate::domain::movement::{Deposit, Person, Refusal, Side, Transfer};
 use crate::domain::notification::Draft;
 use crate::domain::telling;
 use crate::pokes::Pokes;
 use crate::storage::mails::NewMail;
-use crate::storage::streams;
 use crate::templates;
 
 /// Longest text that a field of an event may have, in bytes.
@@ -47,11 +44,9 @@ impl Handler for Facts {
         NOTIFY.types
     }
 
-    /// Locks the rows of all users that the batch is about, in the order of their ids: two replicas that work on
-    /// overlapping batches wait for each other, but never in a circle.
     async fn prepare(&self, unit: &mut UnitOfWork, events: &[Envelope]) -> Result<(), HandleError> {
         let users = events.iter().flat_map(about).collect();
-        Ok(streams::lock_all(unit.tx(), &users).await?)
+        Ok(gather::look_up(unit, users).await?)
     }
 
     async fn handle(&self, unit: &mut UnitOfWork, event: &Envelope) -> Result<(), HandleError> {
@@ -65,6 +60,10 @@ impl Handler for Facts {
             "scheduler.v1.SmsScheduleFinished" => self.schedule_finished(unit, event).await,
             other => Err(HandleError::Poison(format!("{other} is not taken here"))),
         }
+    }
+
+    async fn finish(&self, unit: &mut UnitOfWork) -> Result<(), HandleError> {
+        Ok(gather::write(unit, &self.pokes).await?)
     }
 }
 
@@ -83,7 +82,8 @@ impl Facts {
             user_id: uuid("user_id", &fact.user_id)?,
             handle,
         };
-        Ok(record_recipient(unit, &person, fact.version).await?)
+        gather::name(unit, person, fact.version);
+        Ok(())
     }
 
     async fn mail_requested(
@@ -150,13 +150,7 @@ impl Facts {
             to: side("to", fact.to)?,
             at: happened(event, unit)?,
         };
-        deliver(
-            unit,
-            telling::of_deposit(&deposit),
-            trace(event),
-            &self.pokes,
-        )
-        .await?;
+        gather::tell(unit, telling::of_deposit(&deposit), trace(event));
         Ok(())
     }
 
@@ -174,7 +168,7 @@ impl Facts {
             category: text("category", &fact.category)?,
             at: happened(event, unit)?,
         };
-        Ok(tell_transfer(unit, &transfer, trace(event), &self.pokes).await?)
+        Ok(gather::tell_transfer(unit, &transfer, trace(event))?)
     }
 
     async fn transfer_refused(
@@ -190,13 +184,7 @@ impl Facts {
             reason: text("reason", &fact.reason)?,
             at: happened(event, unit)?,
         };
-        deliver(
-            unit,
-            telling::of_refusal(&refusal),
-            trace(event),
-            &self.pokes,
-        )
-        .await?;
+        gather::tell(unit, telling::of_refusal(&refusal), trace(event));
         Ok(())
     }
 
@@ -222,7 +210,7 @@ impl Facts {
     ) -> Result<(), HandleError> {
         let user_id = uuid("user_id", user_id)?;
         let tellings = telling::of_notification(user_id, happened(event, unit)?, draft);
-        deliver(unit, tellings, trace(event), &self.pokes).await?;
+        gather::tell(unit, tellings, trace(event));
         Ok(())
     }
 }

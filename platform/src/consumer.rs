@@ -217,7 +217,8 @@ impl Consumer {
     async fn attempt(&self, events: &[Envelope]) -> Result<(), Failure> {
         let mut unit = self.work.begin().await.map_err(Failure::Unit)?;
         let mut fresh = self.remember(&unit, events).await?;
-        if !fresh.is_empty() {
+        let any = !fresh.is_empty();
+        if any {
             self.guarded(self.handler.prepare(&mut unit, events))
                 .await?;
         }
@@ -237,6 +238,9 @@ impl Consumer {
             self.guarded(self.handler.handle(&mut unit, event))
                 .instrument(span)
                 .await?;
+        }
+        if any {
+            self.guarded(self.handler.finish(&mut unit)).await?;
         }
         unit.commit().await.map_err(Failure::Unit)
     }

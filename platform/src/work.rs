@@ -1,5 +1,7 @@
 //! One transaction: the state that changes, the events that tell of it, and the answer that a retry gets.
 
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -84,6 +86,7 @@ impl Work {
             now: self.now(),
             events: Vec::new(),
             hooks: Mutex::new(Vec::new()),
+            gathered: Mutex::default(),
             key: None,
             work: self.clone(),
             _place: None,
@@ -129,6 +132,7 @@ pub struct UnitOfWork {
     now: Timestamp,
     events: Vec<outbox::Row>,
     hooks: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
+    gathered: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
     /// The key claimed, and its answer once stored.
     key: Option<(RequestKey, Option<Answer>)>,
     work: Work,
@@ -171,6 +175,21 @@ impl UnitOfWork {
             attempts: 0,
         });
         id
+    }
+
+    /// What the work on this unit has gathered so far, one value of each type. Forgotten with the unit: who gathers
+    /// something must write it before the commit.
+    ///
+    /// # Panics
+    /// Never: a value is kept under its own type.
+    pub fn gathered<T: Any + Default + Send>(&mut self) -> &mut T {
+        let gathered = self.gathered.get_mut();
+        gathered
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(TypeId::of::<T>())
+            .or_insert_with(|| Box::new(T::default()))
+            .downcast_mut()
+            .expect("a value is kept under its own type")
     }
 
     /// Runs `hook` after a successful commit. A crash in between loses it: good for pokes, not for facts.

@@ -7,3 +7,6 @@ pub(crate) mod migrations;
 pub(crate) mod notifications;
 pub(crate) mod recipients;
 pub(crate) mod streams;
+
+/// Rows in one statement, so that the values of it stay below what the databases take.
+const ROWS: usize = 1000;

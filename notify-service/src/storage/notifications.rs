@@ -7,6 +7,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use super::ROWS;
 use super::entities::notifications::{Column, Entity, Model};
 use crate::domain::notification::Notification;
 
@@ -15,39 +16,38 @@ pub(crate) async fn insert(
     db: &impl ConnectionTrait,
     entries: &[(Uuid, Notification)],
 ) -> Result<(), DbErr> {
-    if entries.is_empty() {
-        return Ok(());
+    for entries in entries.chunks(ROWS) {
+        let mut insert = Query::insert()
+            .into_table(Entity)
+            .columns([
+                Column::Id,
+                Column::UserId,
+                Column::Kind,
+                Column::Priority,
+                Column::Title,
+                Column::Text,
+                Column::EntityType,
+                Column::EntityId,
+                Column::Read,
+                Column::CreatedAt,
+            ])
+            .to_owned();
+        for (user_id, entry) in entries {
+            insert.values_panic([
+                entry.id.into(),
+                (*user_id).into(),
+                entry.kind.as_str().into(),
+                entry.priority.as_str().into(),
+                entry.title.as_str().into(),
+                entry.text.as_str().into(),
+                entry.entity_type.as_str().into(),
+                entry.entity_id.as_str().into(),
+                entry.read.into(),
+                to_micros(entry.created_at).into(),
+            ]);
+        }
+        db.execute(&insert).await?;
     }
-    let mut insert = Query::insert()
-        .into_table(Entity)
-        .columns([
-            Column::Id,
-            Column::UserId,
-            Column::Kind,
-            Column::Priority,
-            Column::Title,
-            Column::Text,
-            Column::EntityType,
-            Column::EntityId,
-            Column::Read,
-            Column::CreatedAt,
-        ])
-        .to_owned();
-    for (user_id, entry) in entries {
-        insert.values_panic([
-            entry.id.into(),
-            (*user_id).into(),
-            entry.kind.as_str().into(),
-            entry.priority.as_str().into(),
-            entry.title.as_str().into(),
-            entry.text.as_str().into(),
-            entry.entity_type.as_str().into(),
-            entry.entity_id.as_str().into(),
-            entry.read.into(),
-            to_micros(entry.created_at).into(),
-        ]);
-    }
-    db.execute(&insert).await?;
     Ok(())
 }
 

@@ -1,27 +1,92 @@
 //! The numbered streams: heads and events.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
+use sea_orm::sea_query::{Alias, Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
 
+use super::ROWS;
 use super::entities::{stream_events, streams};
 use crate::domain::position::Extent;
 
-/// Takes the next `count` numbers of a user's stream and counts `entries` more in the inbox, all unread. Returns the last
-/// of the numbers. The user's row stays locked until the transaction ends, so that numbers become visible in order.
+/// What one user's stream and inbox grow by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Growth {
+    pub(crate) user_id: Uuid,
+    /// Numbers of the stream.
+    pub(crate) numbers: i64,
+    /// Entries of the inbox, all unread.
+    pub(crate) entries: i64,
+}
+
+/// Takes the next numbers of streams. Returns the last of each. The rows stay locked until the transaction ends, so that
+/// numbers become visible in order; `growths` must be in the order of the user ids, each once, so that nobody waits in a
+/// circle.
 pub(crate) async fn advance(
     db: &impl ConnectionTrait,
-    user_id: Uuid,
-    count: i64,
-    entries: i64,
-) -> Result<i64, DbErr> {
+    growths: &[Growth],
+) -> Result<HashMap<Uuid, i64>, DbErr> {
     use streams::{Column, Entity};
-    let statement = Query::insert()
+    let mut heads = HashMap::new();
+    for growths in growths.chunks(ROWS) {
+        let mut insert = Query::insert()
+            .into_table(Entity)
+            .columns([
+                Column::UserId,
+                Column::Head,
+                Column::FirstKept,
+                Column::Unread,
+                Column::Entries,
+                Column::TestsUntil,
+            ])
+            .to_owned();
+        for growth in growths {
+            insert.values_panic([
+                growth.user_id.into(),
+                growth.numbers.into(),
+                1_i64.into(),
+                growth.entries.into(),
+                growth.entries.into(),
+                0_i64.into(),
+            ]);
+        }
+        let grown = |column: Column| {
+            let more = Expr::col((Alias::new("excluded"), column));
+            Expr::col((Entity, column)).add(more)
+        };
+        let mut conflict = OnConflict::column(Column::UserId);
+        for column in [Column::Head, Column::Unread, Column::Entries] {
+            conflict.value(column, grown(column));
+        }
+        insert
+            .on_conflict(conflict)
+            .returning(Query::returning().columns([Column::UserId, Column::Head]));
+        for row in db.query_all(&insert).await? {
+            heads.insert(row.try_get("", "user_id")?, row.try_get("", "head")?);
+        }
+    }
+    Ok(heads)
+}
+
+/// Locks a user's row until the transaction ends, and makes it when there is none.
+pub(crate) async fn lock_or_make(
+    db: &impl ConnectionTrait,
+    user_id: Uuid,
+) -> Result<streams::Model, DbErr> {
+    if lock(db, user_id).await?.is_none() {
+        make(db, user_id).await?;
+    }
+    let row = lock(db, user_id).await?;
+    row.ok_or_else(|| DbErr::RecordNotFound("stream_heads".to_owned()))
+}
+
+/// Makes an empty stream where there is none; one that another transaction makes at the same time is waited for.
+async fn make(db: &impl ConnectionTrait, user_id: Uuid) -> Result<(), DbErr> {
+    use streams::{Column, Entity};
+    let insert = Query::insert()
         .into_table(Entity)
         .columns([
             Column::UserId,
@@ -33,91 +98,14 @@ pub(crate) async fn advance(
         ])
         .values_panic([
             user_id.into(),
-            count.into(),
-            1_i64.into(),
-            entries.into(),
-            entries.into(),
             0_i64.into(),
-        ])
-        .on_conflict(
-            OnConflict::column(Column::UserId)
-                .value(Column::Head, Expr::col((Entity, Column::Head)).add(count))
-                .value(
-                    Column::Unread,
-                    Expr::col((Entity, Column::Unread)).add(entries),
-                )
-                .value(
-                    Column::Entries,
-                    Expr::col((Entity, Column::Entries)).add(entries),
-                )
-                .to_owned(),
-        )
-        .returning_col(Column::Head)
-        .to_owned();
-    let row = db.query_one(&statement).await?;
-    row.ok_or_else(|| DbErr::RecordNotFound("stream_heads".to_owned()))?
-        .try_get("", "head")
-}
-
-/// Locks the rows of users until the transaction ends, in the order of their ids, and makes those that are missing.
-/// On SQLite there is nothing to do: the transaction is the one writer.
-///
-/// Missing rows are made before any is locked, both in the order of the ids, so that nobody waits in a circle. A row that
-/// another transaction makes at the same time is waited for. Rows are locked rather than written, for each of them is
-/// about to be written once more.
-pub(crate) async fn lock_all(
-    db: &impl ConnectionTrait,
-    users: &BTreeSet<Uuid>,
-) -> Result<(), DbErr> {
-    use streams::{Column, Entity};
-    if users.is_empty() || db.get_database_backend() == DbBackend::Sqlite {
-        return Ok(());
-    }
-    let rows = || {
-        Entity::find()
-            .select_only()
-            .column(Column::UserId)
-            .filter(Column::UserId.is_in(users.iter().copied()))
-    };
-    let known: BTreeSet<Uuid> = rows().into_tuple().all(db).await?.into_iter().collect();
-    let missing = users.difference(&known).copied().collect::<Vec<_>>();
-    if !missing.is_empty() {
-        make(db, missing).await?;
-    }
-    rows()
-        .order_by_asc(Column::UserId)
-        .lock_exclusive()
-        .into_tuple::<Uuid>()
-        .all(db)
-        .await?;
-    Ok(())
-}
-
-/// Makes empty streams, in this order, where there are none.
-async fn make(db: &impl ConnectionTrait, users: Vec<Uuid>) -> Result<(), DbErr> {
-    use streams::{Column, Entity};
-    let mut insert = Query::insert()
-        .into_table(Entity)
-        .columns([
-            Column::UserId,
-            Column::Head,
-            Column::FirstKept,
-            Column::Unread,
-            Column::Entries,
-            Column::TestsUntil,
+            1_i64.into(),
+            0_i64.into(),
+            0_i64.into(),
+            0_i64.into(),
         ])
         .on_conflict(OnConflict::column(Column::UserId).do_nothing().to_owned())
         .to_owned();
-    for user_id in users {
-        insert.values_panic([
-            user_id.into(),
-            0_i64.into(),
-            1_i64.into(),
-            0_i64.into(),
-            0_i64.into(),
-            0_i64.into(),
-        ]);
-    }
     db.execute(&insert).await?;
     Ok(())
 }
@@ -202,35 +190,35 @@ pub(crate) async fn append(
     events: Vec<stream_events::Model>,
 ) -> Result<(), DbErr> {
     use stream_events::{Column, Entity};
-    if events.is_empty() {
-        return Ok(());
+    let mut events = events.into_iter().peekable();
+    while events.peek().is_some() {
+        let mut insert = Query::insert()
+            .into_table(Entity)
+            .columns([
+                Column::UserId,
+                Column::Seq,
+                Column::Topic,
+                Column::Event,
+                Column::At,
+                Column::StoredAt,
+                Column::DataJson,
+                Column::Traceparent,
+            ])
+            .to_owned();
+        for event in events.by_ref().take(ROWS) {
+            insert.values_panic([
+                event.user_id.into(),
+                event.seq.into(),
+                event.topic.into(),
+                event.event.into(),
+                event.at.into(),
+                event.stored_at.into(),
+                event.data_json.into(),
+                event.traceparent.into(),
+            ]);
+        }
+        db.execute(&insert).await?;
     }
-    let mut insert = Query::insert()
-        .into_table(Entity)
-        .columns([
-            Column::UserId,
-            Column::Seq,
-            Column::Topic,
-            Column::Event,
-            Column::At,
-            Column::StoredAt,
-            Column::DataJson,
-            Column::Traceparent,
-        ])
-        .to_owned();
-    for event in events {
-        insert.values_panic([
-            event.user_id.into(),
-            event.seq.into(),
-            event.topic.into(),
-            event.event.into(),
-            event.at.into(),
-            event.stored_at.into(),
-            event.data_json.into(),
-            event.traceparent.into(),
-        ]);
-    }
-    db.execute(&insert).await?;
     Ok(())
 }
 

@@ -69,6 +69,15 @@ pub trait Handler: Send + Sync + 'static {
         unit: &mut crate::work::UnitOfWork,
         event: &Envelope,
     ) -> Result<(), HandleError>;
+
+    /// Called once after the events of a batch, if there were new ones: the place to write at once what they have
+    /// [gathered](crate::work::UnitOfWork::gathered).
+    ///
+    /// # Errors
+    /// As [`Handler::handle`].
+    async fn finish(&self, _unit: &mut crate::work::UnitOfWork) -> Result<(), HandleError> {
+        Ok(())
+    }
 }
 
 /// Why an event was not taken.
