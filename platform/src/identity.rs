@@ -19,8 +19,11 @@ const KEYS_PAUSE: Duration = Duration::from_secs(2);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// Well below the second after which payments would be refused: the next try may meet a replica that serves.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-/// Heartbeats come four times a second; after this silence the stream is given up.
-const SILENCE: Duration = Duration::from_secs(3);
+/// Heartbeats come four times a second; after this silence the stream is given up, and so is one that does not open:
+/// another replica may speak before payments have to be refused.
+const SILENCE: Duration = Duration::from_millis(900);
+/// Longest wait for the stream to open.
+const OPENING: Duration = Duration::from_secs(1);
 /// How often entries that count no more are forgotten.
 const EXPIRE_EVERY: Duration = Duration::from_secs(30);
 
@@ -123,9 +126,10 @@ impl Follower {
     async fn watch_until_error(&self, complete: &mut bool) -> Result<(), Status> {
         let revocations = &self.authenticator.revocations;
         let request = self.request(WatchRevocationsRequest {});
-        let mut stream = IdentityClient::new(self.channel.clone())
-            .watch_revocations(request)
-            .await?
+        let mut client = IdentityClient::new(self.channel.clone());
+        let opened = tokio::time::timeout(OPENING, client.watch_revocations(request)).await;
+        let mut stream = opened
+            .map_err(|_| Status::unavailable("the stream does not open"))??
             .into_inner();
         let mut expire_at = tokio::time::Instant::now() + EXPIRE_EVERY;
         loop {

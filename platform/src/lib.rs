@@ -4,6 +4,7 @@
 //! the answer that a retry gets. [`outbox`] carries the events to the [`event_bus`], and [`consumer`]
 //! brings them, once, into the transactions of others.
 
+mod backlog;
 pub mod clock;
 pub mod config;
 pub mod consumer;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType, Order, Query};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait};
 
+use crate::backlog;
 use crate::consumer::{INBOX_RETENTION, dead_letter, inbox};
 use crate::shutdown::Tasks;
 use crate::work::Work;
@@ -22,6 +23,13 @@ const BATCH: u64 = 1000;
 /// Starts the housekeeping of a service's database.
 pub fn spawn(work: Work, tasks: &Tasks) {
     let token = tasks.token();
+    let counting = backlog::follow(
+        "dead_letters",
+        dead_letter::Entity,
+        work.clone(),
+        token.clone(),
+    );
+    tasks.spawn(format!("{}-dead-letters-count", work.source()), counting);
     tasks.spawn(format!("{}-maintenance", work.source()), async move {
         loop {
             if let Err(error) = run(&work).await {

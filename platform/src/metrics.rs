@@ -102,9 +102,3 @@ pub(crate) fn rpc_answered(service: &'static str, method: &str, code: i32, took:
     )
     .record(took.as_secs_f64());
 }
-
-/// So many dead letters wait for somebody.
-pub(crate) fn dead_letters(service: &'static str, waiting: u64) {
-    #[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 of them")]
-    metrics::gauge!("dead_letters", "service" => service).set(waiting as f64);
-}

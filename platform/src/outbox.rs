@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
-use sea_orm::sea_query::{Alias, Expr, ExprTrait, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryFilter};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use statements::{few_shapes, free_rows, lease_apart};
 
+use crate::backlog;
 use crate::event_bus::{Envelope, EventBus, PublishError};
 use crate::shutdown::Tasks;
 use crate::work::Work;
@@ -36,10 +37,6 @@ const IDLE: Duration = Duration::from_millis(1500);
 const AWAY: Duration = Duration::from_millis(200);
 /// How long deliveries under way may take to end when the process shuts down.
 const LAST_DELIVERIES: Duration = Duration::from_secs(3);
-/// How often the backlog is counted.
-const COUNT_EVERY: Duration = Duration::from_secs(10);
-/// Rows that are counted at most: the count must stay cheap when it is needed most.
-const COUNT_UP_TO: u64 = 100_000;
 /// First pause after the bus did not take an event; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause before the bus is tried again.
@@ -96,7 +93,12 @@ impl Relay {
         let (token, source) = (tasks.token(), self.work.source());
         tasks.spawn(
             format!("{source}-outbox-gauge"),
-            count_backlog(self.work.clone(), token.clone()),
+            backlog::follow(
+                "outbox_unsent",
+                row::Entity,
+                self.work.clone(),
+                token.clone(),
+            ),
         );
         tasks.spawn_critical(format!("{source}-relay"), async move {
             if self.alone
@@ -256,31 +258,6 @@ impl Relay {
                 .await?;
         }
         unit.commit().await
-    }
-}
-
-/// Shows how many events wait.
-async fn count_backlog(work: Work, token: CancellationToken) {
-    let gauge = metrics::gauge!("outbox_unsent", "service" => work.source());
-    let mut some = Query::select();
-    some.expr(Expr::val(1)).from(row::Entity).limit(COUNT_UP_TO);
-    let mut count = Query::select();
-    count
-        .expr_as(Expr::cust("count(*)"), "unsent")
-        .from_subquery(some, Alias::new("some"));
-    loop {
-        match work.db().reader().query_one(&count).await {
-            Ok(Some(result)) => {
-                let unsent: i64 = result.try_get("", "unsent").unwrap_or_default();
-                gauge.set(unsent as f64);
-            }
-            Ok(None) => {}
-            Err(error) => tracing::debug!(%error, "the outbox could not be counted"),
-        }
-        tokio::select! {
-            () = token.cancelled() => return,
-            () = tokio::time::sleep(COUNT_EVERY) => {}
-        }
     }
 }
 

@@ -194,6 +194,8 @@ fn log_filter(level: &str) -> anyhow::Result<EnvFilter> {
     let directives = match level.trim().parse::<LevelFilter>() {
         Ok(level) => {
             let mut directives = level.min(LevelFilter::WARN).to_string();
+            // Of a message that comes back it would log all that is in it, and it calls each closed connection an error.
+            directives.push_str(",lapin=off");
             for name in OURS.iter().chain(&BINARIES) {
                 directives.push_str(&format!(",{name}={level}"));
             }

@@ -121,12 +121,7 @@ impl Database {
     /// # Errors
     /// When the URL is wrong or the server does not answer.
     pub async fn connect(config: &DatabaseConfig) -> Result<Self, Error> {
-        let name: Arc<str> = config
-            .url
-            .split(['/', '?'])
-            .rfind(|part| !part.is_empty() && !part.contains('='))
-            .unwrap_or("database")
-            .into();
+        let name: Arc<str> = name_of(&config.url).into();
         if !config.url.starts_with("sqlite") {
             let pool = postgres::connect(config).await?;
             return Ok(Self {
@@ -220,6 +215,22 @@ impl Database {
     }
 }
 
+/// The last part of the path of a URL: never its host, let alone a password.
+fn name_of(url: &str) -> &str {
+    let rest = url.split_once(':').map_or("", |(_, rest)| rest);
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let path = match rest.strip_prefix("//") {
+        // What stands between `//` and the next `/` is a host, but for files.
+        Some(rest) if !url.starts_with("sqlite") => {
+            rest.split_once('/').map_or("", |(_, path)| path)
+        }
+        Some(rest) => rest,
+        None => rest,
+    };
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if name.is_empty() { "database" } else { name }
+}
+
 fn options(config: &DatabaseConfig, connections: u32) -> ConnectOptions {
     let mut options = ConnectOptions::new(config.url.clone());
     options
@@ -229,4 +240,28 @@ fn options(config: &DatabaseConfig, connections: u32) -> ConnectOptions {
         .test_before_acquire(false)
         .sqlx_logging(false);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_of;
+
+    #[test]
+    fn a_name_is_the_end_of_the_path_and_never_a_secret() {
+        for (url, name) in [
+            ("sqlite:///var/lib/coffer/wallet.db?mode=rwc", "wallet.db"),
+            ("sqlite::memory:", ":memory:"),
+            (
+                "postgres://coffer:secret@db:5432/wallet?sslmode=require",
+                "wallet",
+            ),
+            ("postgres://coffer:secret@db:5432", "database"),
+            (
+                "postgres://coffer:secret@db/?sslmode=verify-full",
+                "database",
+            ),
+        ] {
+            assert_eq!(name_of(url), name);
+        }
+    }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::Uri;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
@@ -27,6 +28,8 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// How often names are looked up.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
 const LOOK_UP_PATIENCE: Duration = Duration::from_secs(5);
+/// A replica that does not serve and that no name stands for is forgotten after this, while names cannot be looked up.
+const FORGET_AFTER: Duration = Duration::from_secs(300);
 /// Pause before a replica that did not answer is asked again.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
@@ -122,8 +125,13 @@ impl Balancer {
         } else {
             serving
         };
-        let draw = || choice.get(rand::random_range(0..choice.len().max(1)));
-        let (one, other) = (draw()?, draw()?);
+        let first = rand::random_range(0..choice.len().max(1));
+        // Two different ones, where there are two.
+        let second = match choice.len() {
+            0 | 1 => first,
+            count => (first + rand::random_range(1..count)) % count,
+        };
+        let (one, other) = (choice.get(first)?, choice.get(second)?);
         let chosen = if other.busy.load(Ordering::Relaxed) < one.busy.load(Ordering::Relaxed) {
             other
         } else {
@@ -157,51 +165,62 @@ struct Finder {
     replicas: Arc<Replicas>,
     tasks: Tasks,
     token: CancellationToken,
-    found: HashMap<SocketAddr, Arc<Replica>>,
+    found: HashMap<SocketAddr, Found>,
+}
+
+/// A replica and when a name last stood for its address.
+struct Found {
+    replica: Arc<Replica>,
+    named: Instant,
 }
 
 impl Finder {
     async fn run(mut self) {
         loop {
-            let now = self.look_up().await;
-            // A name server that is away for a moment must not cost us replicas that we know.
-            if !now.is_empty() {
-                self.found
-                    .retain(|address, _| now.iter().any(|(_, known)| known == address));
-                for (place, address) in now {
-                    self.add(&place, address);
-                }
-                self.replicas.set(self.found.values().cloned().collect());
+            let (now, complete) = self.look_up().await;
+            for (place, address) in now {
+                self.add(&place, address);
             }
+            // A name server that is away must not cost us replicas that serve, nor leave us with those long gone.
+            let is_current = |one: &Found| {
+                one.named.elapsed()
+                    < if complete {
+                        LOOK_UP_EVERY
+                    } else {
+                        FORGET_AFTER
+                    }
+                    || (!complete && one.replica.serves.load(Ordering::Relaxed))
+            };
+            self.found.retain(|_, one| is_current(one));
+            let known = self.found.values();
+            self.replicas
+                .set(known.map(|one| Arc::clone(&one.replica)).collect());
             tokio::time::sleep(LOOK_UP_EVERY).await;
         }
     }
 
-    async fn look_up(&self) -> Vec<(Place, SocketAddr)> {
-        let mut found = Vec::new();
+    /// The addresses that names stand for, and whether every name was answered.
+    async fn look_up(&self) -> (Vec<(Place, SocketAddr)>, bool) {
+        let (mut found, mut complete) = (Vec::new(), true);
         for place in self.upstream.places() {
             let looked_up = tokio::net::lookup_host((place.host.as_str(), place.port));
             match tokio::time::timeout(LOOK_UP_PATIENCE, looked_up).await {
                 Ok(Ok(addresses)) => {
-                    found.extend(addresses.map(|address| (place.clone(), address)))
+                    found.extend(addresses.map(|address| (place.clone(), address)));
                 }
-                Ok(Err(error)) => {
-                    tracing::debug!(host = place.host, %error, "a name cannot be looked up");
-                    self.keep_known(place, &mut found);
+                outcome => {
+                    complete = false;
+                    let error = outcome.err().map(|_| "no answer in time");
+                    tracing::debug!(host = place.host, error, "a name cannot be looked up");
                 }
-                Err(_) => self.keep_known(place, &mut found),
             }
         }
-        found
-    }
-
-    /// Of several names one may fail for a moment. Which replicas were its is not known, so all are kept.
-    fn keep_known(&self, place: &Place, found: &mut Vec<(Place, SocketAddr)>) {
-        found.extend(self.found.keys().map(|address| (place.clone(), *address)));
+        (found, complete)
     }
 
     fn add(&mut self, place: &Place, address: SocketAddr) {
-        if self.found.contains_key(&address) {
+        if let Some(known) = self.found.get_mut(&address) {
+            known.named = Instant::now();
             return;
         }
         let token = self.token.child_token();
@@ -225,7 +244,14 @@ impl Finder {
             };
             token.run_until_cancelled_owned(watch(channel, tell)).await;
         });
-        self.found.insert(address, one);
+        let named = Instant::now();
+        self.found.insert(
+            address,
+            Found {
+                replica: one,
+                named,
+            },
+        );
     }
 }
 

@@ -25,7 +25,6 @@ use super::tls::Tls;
 use super::{
     CONNECTION_WINDOW, CURRENT_DEADLINE, DEFAULT_DEADLINE, Deadline, deadline_exceeded, timeout,
 };
-use crate::consumer::dead_letters;
 use crate::database::Database;
 use crate::health::Health;
 use crate::principal::{Authenticator, token_missing};
@@ -172,26 +171,22 @@ struct HealthFollower {
 
 impl HealthFollower {
     async fn run(self) {
+        tokio::select! {
+            () = self.follow_database() => {}
+            () = self.health.drained() => self.tell(false).await,
+        }
+    }
+
+    async fn follow_database(&self) {
         let mut told = true;
         loop {
-            tokio::select! {
-                () = self.health.drained() => return self.tell(false).await,
-                () = tokio::time::sleep(HEALTH_EVERY) => {}
-            }
+            tokio::time::sleep(HEALTH_EVERY).await;
             let Some(database) = &self.database else {
                 continue;
             };
             database.record_connections();
-            // Counting what nobody has looked at asks the database whether it answers, too.
-            let answer =
-                tokio::time::timeout(HEALTH_PATIENCE, dead_letters(database.reader())).await;
-            let serving = match answer {
-                Ok(Ok(waiting)) => {
-                    metrics::dead_letters(self.name, waiting);
-                    true
-                }
-                _ => false,
-            };
+            let answer = tokio::time::timeout(HEALTH_PATIENCE, database.ping()).await;
+            let serving = matches!(answer, Ok(Ok(())));
             if serving != told {
                 told = serving;
                 self.health.tell(self.name, serving);

@@ -62,6 +62,9 @@ enum Way {
     Status,
 }
 
+/// Longest that threads which block are waited for at the very end.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
 enum Failure {
     Configuration(ConfigErrors),
     Broken(anyhow::Error),
@@ -89,7 +92,12 @@ impl Args {
             .enable_all()
             .build()
             .map_err(Failure::from)
-            .and_then(|runtime| runtime.block_on(self.dispatch::<P>()));
+            .and_then(|runtime| {
+                let outcome = runtime.block_on(self.dispatch::<P>());
+                // What blocks a thread, such as a name server that does not answer, must not keep the process.
+                runtime.shutdown_timeout(LAST_MOMENT);
+                outcome
+            });
         let mut stderr = std::io::stderr();
         match outcome {
             Ok(()) => ExitCode::SUCCESS,

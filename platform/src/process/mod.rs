@@ -156,11 +156,12 @@ async fn run<P: Program>(settings: P) -> anyhow::Result<()> {
         name = stage.tasks.failed() => Some(name),
     };
     stage.health.drain();
-    tokio::select! {
-        _ = stop(&stage, &end, broken.is_some()) => {}
+    let left = tokio::select! {
+        left = stop(&stage, &end, broken.is_some()) => left,
         () = signals.next() => bail!("stopped before everything had ended"),
-    }
+    };
     match broken {
+        None if !left.is_empty() => bail!("did not end in time: {}", left.join(", ")),
         None => Ok(()),
         // Nothing is lost: a supervisor starts the process anew, and it goes on where it stopped.
         Some(name) => bail!("{name} ended unexpectedly"),

@@ -21,6 +21,8 @@ const POSTGRES_VARIABLE: &str = "COFFER_TEST_POSTGRES_URL";
 const REDIS_VARIABLE: &str = "COFFER_TEST_REDIS_URL";
 /// URL of a RabbitMQ server on which tests make exchanges and queues of their own.
 const AMQP_VARIABLE: &str = "COFFER_TEST_AMQP_URL";
+/// Set where the servers must be there: a test that needs one then fails without it, rather than be passed over.
+const REQUIRED_VARIABLE: &str = "COFFER_TEST_SERVERS";
 /// Longest wait for Redis in tests that are not about it, in milliseconds: a busy machine is no outage.
 const REDIS_TIMEOUT_MS: u64 = 10_000;
 /// Deliveries before an event is a dead letter, on a [`TestBus`].
@@ -34,8 +36,13 @@ fn url(variable: &str) -> Option<String> {
         clippy::disallowed_methods,
         reason = "the settings of tests are not those of the product"
     )]
-    let url = std::env::var(variable).ok();
-    url.filter(|url| !url.is_empty())
+    let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let url = read(variable);
+    assert!(
+        url.is_some() || read(REQUIRED_VARIABLE).is_none(),
+        "{REQUIRED_VARIABLE} is set, but {variable} is not"
+    );
+    url
 }
 
 /// The Redis server that the environment names, with a prefix that nobody else has; `None` without a server.
