@@ -47,6 +47,7 @@ pub async fn run_on_rabbitmq() {
     }
     run(|| TestBus::rabbitmq().expect("it was there before")).await;
     super::broker_suite::run().await;
+    super::broker_versions_suite::run().await;
 }
 
 async fn every_subscriber_of_a_type_gets_it_once(bus: TestBus) {
