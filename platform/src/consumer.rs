@@ -156,6 +156,11 @@ impl Consumer {
         self.work.begin().await.is_ok()
     }
 
+    /// The current instant, by the clock of its service.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.work.now()
+    }
+
     /// How often in a row the database did not answer.
     pub fn waits(&self) -> u32 {
         self.waits.load(Ordering::Relaxed)

@@ -32,8 +32,28 @@ pub const NOTIFY: Subscription = Subscription {
     ],
 };
 
+/// A type that a consumer took in an earlier release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retired {
+    /// Name of the consumer.
+    pub consumer: &'static str,
+    /// Full name of the message that it takes no more.
+    pub r#type: &'static str,
+}
+
 /// Every subscription of the product.
 pub const ALL: &[Subscription] = &[WALLET_USERS, NOTIFY];
+
+/// What consumers take no more. The broker keeps a binding until somebody takes it away; every process takes these away
+/// when it starts.
+///
+/// To retire a type, move it in one release from the consumer's [`Subscription::types`] to here, and leave it here for at
+/// least until no release is run any more that takes it: an older process binds it again. Facts of the type that are in
+/// the consumer's queue by then wait for a version that takes them, and become dead letters a day after they happened. To
+/// have none, let the consumer take the type and do nothing for one release before.
+///
+/// To take a type again, remove it from here once no process is left that has it here.
+pub const RETIRED: &[Retired] = &[];
 
 #[cfg(test)]
 mod tests {
@@ -41,7 +61,7 @@ mod tests {
 
     use prost::Name;
 
-    use super::ALL;
+    use super::{ALL, RETIRED};
     use crate::identity::v1::{EmailVerified, MailRequested, SessionRevoked, UserRegistered};
     use crate::scheduler::v1::SmsScheduleFinished;
     use crate::wallet::v1::{DepositPosted, TransferPosted, TransferRefused};
@@ -60,6 +80,19 @@ mod tests {
         ]);
         for r#type in ALL.iter().flat_map(|subscription| subscription.types) {
             assert!(known.contains(*r#type), "{type} is no message");
+        }
+    }
+
+    #[test]
+    fn nothing_is_both_taken_and_retired() {
+        for retired in RETIRED {
+            let mut takers = ALL
+                .iter()
+                .filter(|taker| taker.types.contains(&retired.r#type));
+            assert!(
+                takers.all(|taker| taker.consumer != retired.consumer),
+                "{retired:?}"
+            );
         }
     }
 

@@ -6,8 +6,8 @@ use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrde
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Consumer, Failure, INBOX_RETENTION, MAX_BATCH, dead_letter, event_id};
-use crate::event_bus::Envelope;
+use super::{ATTEMPTS, Consumer, Failure, INBOX_RETENTION, MAX_BATCH, dead_letter, event_id};
+use crate::event_bus::{Envelope, HandleError};
 use crate::{Error, time};
 
 /// Characters of a type or a reason that are kept.
@@ -46,12 +46,13 @@ impl Consumer {
     }
 
     /// Delivers the dead letters once more, oldest first, and removes those that are done. Those older than
-    /// [`INBOX_RETENTION`] stay: the inbox could not tell any more whether they were done. Returns how many were done.
+    /// [`INBOX_RETENTION`] stay: the inbox could not tell any more whether they were done. Returns how many were done and
+    /// removed here; the log tells how many stayed. May run beside deliveries, and several times at once.
     ///
     /// # Errors
-    /// As any query.
+    /// As any query, when the database does not answer.
     pub async fn redrive(&self) -> Result<u64, Error> {
-        let (mut done, mut after) = (0, Uuid::nil());
+        let (mut done, mut stayed, mut after) = (0, 0_u64, Uuid::nil());
         let oldest = time::to_micros(self.work.now() - INBOX_RETENTION);
         loop {
             let letters = dead_letter::Entity::find()
@@ -62,30 +63,57 @@ impl Consumer {
                 .all(self.work.db().reader())
                 .await?;
             let Some(last) = letters.last() else {
+                if stayed > 0 {
+                    tracing::warn!(consumer = self.name, done, stayed, "dead letters stayed");
+                }
                 return Ok(done);
             };
             after = last.event_id;
-            for letter in letters.iter().filter(|letter| letter.at >= oldest) {
-                let Ok(event) = Envelope::decode(letter.envelope.as_slice()) else {
-                    continue;
-                };
-                let outcome = self.attempt(std::slice::from_ref(&event)).await;
-                if let Err(Failure::Event(error)) = &outcome {
-                    tracing::warn!(event.id = %event.id, event.r#type = %event.r#type, %error, "still a dead letter");
-                }
-                if let Err(Failure::Unit(error)) = outcome {
-                    return Err(error);
-                }
-                if outcome.is_ok() {
-                    let unit = self.work.begin().await?;
-                    dead_letter::Entity::delete_by_id((self.name.to_owned(), letter.event_id))
-                        .exec(unit.tx())
-                        .await?;
-                    unit.commit().await?;
-                    done += 1;
+            for letter in &letters {
+                match self.redrive_one(letter, oldest).await? {
+                    Some(removed) => done += removed,
+                    None => stayed += 1,
                 }
             }
         }
+    }
+
+    /// How many rows were removed: none when another redrive was quicker. `None` when the letter stays.
+    async fn redrive_one(
+        &self,
+        letter: &dead_letter::Model,
+        oldest: i64,
+    ) -> Result<Option<u64>, Error> {
+        let Ok(event) = Envelope::decode(letter.envelope.as_slice()) else {
+            return Ok(None);
+        };
+        if letter.at < oldest {
+            return Ok(None);
+        }
+        let mut attempts = 0;
+        let failure = loop {
+            attempts += 1;
+            let Err(failure) = self.attempt(std::slice::from_ref(&event)).await else {
+                let unit = self.work.begin().await?;
+                let removed =
+                    dead_letter::Entity::delete_by_id((self.name.to_owned(), letter.event_id))
+                        .exec(unit.tx())
+                        .await?;
+                unit.commit().await?;
+                return Ok(Some(removed.rows_affected));
+            };
+            // Another redrive or a delivery may have been quicker, or stood in the way.
+            if failure.passing().is_none() || attempts >= ATTEMPTS || !self.is_ready().await {
+                break failure;
+            }
+        };
+        let error = match failure {
+            Failure::Unit(error) if !self.is_ready().await => return Err(error),
+            Failure::Unit(error) => HandleError::Transient(error),
+            Failure::Event(error) => error,
+        };
+        tracing::warn!(event.id = %event.id, event.r#type = %event.r#type, %error, "still a dead letter");
+        Ok(None)
     }
 }
 

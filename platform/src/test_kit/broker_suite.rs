@@ -16,7 +16,7 @@ use super::tcp_proxy::TcpProxy;
 use super::{DEADLINE, assert_clean, eventually};
 use crate::Tasks;
 use crate::consumer::Consumer;
-use crate::event_bus::{Envelope, Handler};
+use crate::event_bus::{Envelope, HandleError, Handler, RabbitMqBus};
 use crate::outbox::Relay;
 use crate::work::{UnitOfWork, Work};
 
@@ -39,6 +39,8 @@ pub(super) async fn run() {
     a_broker_that_goes_away_and_comes_back_loses_and_doubles_nothing().await;
     a_service_starts_while_the_broker_is_away().await;
     a_broker_that_says_nothing_holds_up_nobody().await;
+    a_broker_that_says_nothing_does_not_hold_up_the_end_of_the_process().await;
+    what_a_blocked_broker_does_not_take_back_keeps_its_tries().await;
     a_consumer_that_dies_with_its_messages_leaves_them_to_another().await;
     a_message_that_kills_its_consumers_becomes_a_row().await;
     neighbours_of_a_message_that_kills_get_through().await;
@@ -144,6 +146,51 @@ async fn a_broker_that_says_nothing_holds_up_nobody() {
     eventually(SLOW, || async { is_confirmed(&scene, &during).await }).await;
     eventually(SLOW, || async { recorder.committed(&during) == 1 }).await;
     assert_each_once(&recorder, 2);
+}
+
+async fn a_broker_that_says_nothing_does_not_hold_up_the_end_of_the_process() {
+    let mut broker = broker();
+    let proxy = behind_a_proxy(&mut broker).await;
+    let scene = Scene::new(broker.bus_with(SUBSCRIPTIONS)).await;
+    // It can never be put off, once the broker is silent.
+    let recorder = Recorder::new(|_, _| Err(not_now()));
+    scene.subscribe("suite-one", &recorder).await;
+    scene.publish_all(&[scene.event(1), scene.event(2)]).await;
+    let before = recorder.calls.load(Ordering::SeqCst);
+    eventually(SLOW, || async {
+        recorder.calls.load(Ordering::SeqCst) > before
+    })
+    .await;
+    proxy.black_hole();
+    let grace = Duration::from_millis(crate::process::ShutdownConfig::default().grace_ms);
+    let own = scene.own.rabbitmq.as_ref().expect("RabbitMQ");
+    let (consumers, connections) =
+        tokio::join!(scene.tasks.shutdown(grace), own.tasks.shutdown(grace));
+    assert_eq!((consumers, connections), (Vec::new(), Vec::new()));
+}
+
+fn not_now() -> HandleError {
+    HandleError::Transient(crate::Error::not_found("the other"))
+}
+
+async fn what_a_blocked_broker_does_not_take_back_keeps_its_tries() {
+    for (tries, fault) in [
+        (1, RabbitMqBus::block as fn(&RabbitMqBus, bool)),
+        (2, RabbitMqBus::leave_unconfirmed),
+    ] {
+        let broker = broker().with(|config| config.max_deliveries = tries);
+        let scene = Scene::new(broker.bus_with(SUBSCRIPTIONS)).await;
+        let bus = &scene.own.rabbitmq.as_ref().expect("RabbitMQ").bus;
+        let event = scene.event(1);
+        scene.publish(&event).await;
+        fault(bus, true);
+        // What it waits for comes after more tries than there are.
+        let recorder = Recorder::new(|call, _| if call < 3 { Err(not_now()) } else { Ok(()) });
+        scene.subscribe("suite-one", &recorder).await;
+        eventually(SLOW, || async { recorder.committed(&event) == 1 }).await;
+        assert_eq!(scene.dead_letters().await, 0);
+        fault(bus, false);
+    }
 }
 
 async fn is_confirmed(scene: &Scene, event: &Envelope) -> bool {

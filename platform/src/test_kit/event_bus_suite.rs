@@ -26,6 +26,7 @@ pub async fn run(bus: impl Fn() -> TestBus) {
     a_handler_that_panics_loses_one_event_and_lives_on(bus()).await;
     what_fails_for_a_while_is_retried(bus()).await;
     what_always_fails_becomes_a_dead_letter_and_can_be_redriven(bus()).await;
+    redrives_that_run_at_once_do_each_letter_once(bus()).await;
     poison_does_not_hold_up_its_neighbours(bus()).await;
     a_refusal_is_final_and_leaves_no_trace(bus()).await;
     a_crash_between_work_and_ack_brings_the_event_again_but_does_it_once(bus()).await;
@@ -46,6 +47,7 @@ pub async fn run_on_rabbitmq() {
     }
     run(|| TestBus::rabbitmq().expect("it was there before")).await;
     super::broker_suite::run().await;
+    super::broker_versions_suite::run().await;
 }
 
 async fn every_subscriber_of_a_type_gets_it_once(bus: TestBus) {
@@ -151,6 +153,21 @@ async fn what_always_fails_becomes_a_dead_letter_and_can_be_redriven(bus: TestBu
         "there is nothing left"
     );
     assert_eq!(recorder.committed(&event), 1);
+    assert_clean(&scene.db).await;
+}
+
+async fn redrives_that_run_at_once_do_each_letter_once(bus: TestBus) {
+    let scene = Scene::new(bus).await;
+    let recorder = Recorder::new(|_, _| Ok(()));
+    let consumer = scene.subscribe("suite-redrives", &recorder).await;
+    for version in 0..40 {
+        let letter = scene.event(version);
+        consumer.park(&letter, "a test").await.expect("parked");
+    }
+    let redrives = (0..4).map(|_| consumer.redrive());
+    let done = futures::future::join_all(redrives).await;
+    let done: u64 = done.into_iter().map(|done| done.expect("redriven")).sum();
+    assert_eq!((done, recorder.total()), (40, 40));
     assert_clean(&scene.db).await;
 }
 

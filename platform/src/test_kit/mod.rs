@@ -1,6 +1,7 @@
 //! What the services' own tests stand on: a platform in a temporary directory, with a clock that can be moved.
 
 mod broker_suite;
+mod broker_versions_suite;
 mod bus;
 pub mod event_bus_suite;
 pub mod fanout_suite;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use proto::subscriptions::Subscription;
+use proto::subscriptions::{RETIRED, Retired, Subscription};
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
@@ -143,9 +143,19 @@ impl Broker {
 
     /// A bus that knows these subscriptions from the start.
     pub(super) fn bus_with(&self, subscriptions: &[Subscription]) -> TestBus {
+        self.bus_retiring(subscriptions, RETIRED)
+    }
+
+    /// A bus that also knows what is taken no more.
+    pub(super) fn bus_retiring(
+        &self,
+        subscriptions: &[Subscription],
+        retired: &'static [Retired],
+    ) -> TestBus {
         let tasks = Tasks::new();
-        let bus = RabbitMqBus::connect(&self.config, "test", subscriptions, &tasks)
-            .expect("sound settings");
+        let bus =
+            RabbitMqBus::connect_retiring(&self.config, "test", subscriptions, retired, &tasks)
+                .expect("sound settings");
         TestBus {
             bus: bus.clone(),
             rabbitmq: Some(OwnBus {
@@ -187,7 +197,7 @@ impl TestBus {
 /// A bus on a broker that others use too.
 pub(super) struct OwnBus {
     pub(super) bus: Arc<RabbitMqBus>,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
     url: String,
 }
 

@@ -18,9 +18,14 @@ use super::session::{Pace, Session, Source};
 use super::topology::Topology;
 use crate::consumer::{Consumer, Verdict};
 use crate::event_bus::Envelope;
+use crate::time;
 
 /// How long a message is kept here that could neither be parked nor put into a retry queue.
 const STUCK: Duration = Duration::from_secs(1);
+
+/// How long an event is put off that this version does not take, counted from when it happened. Longer than a release
+/// takes.
+const TO_COME: Duration = Duration::from_secs(24 * 3600);
 
 /// How often a dead letter is tried to park before the session begins anew.
 const PARK_TRIES: u32 = 60;
@@ -38,11 +43,18 @@ enum Fate {
     /// It is dealt with and can be acknowledged.
     Settled,
     /// To a retry queue.
-    Later,
+    Later(PutOff),
     /// Again from here, soon.
     Stuck,
     /// Again from here after the pause, and nothing else before.
     Wait(Duration),
+}
+
+/// Where a message waits, and what it then carries. Until the broker has taken it there, nothing of this has happened.
+struct PutOff {
+    exchange: String,
+    /// Deliveries that failed.
+    deliveries: u32,
 }
 
 impl Feeder {
@@ -87,7 +99,7 @@ impl Feeder {
         for (message, fate) in self.deliver(batch).await {
             match fate {
                 Fate::Settled => settled.push(message.tag),
-                Fate::Later => later.push(message),
+                Fate::Later(put_off) => later.push((message, put_off)),
                 Fate::Stuck => held.keep(message, Instant::now() + STUCK),
                 Fate::Wait(pause) => {
                     let due = Instant::now() + pause;
@@ -126,9 +138,8 @@ impl Feeder {
             } else if consumer.types().contains(&message.event.r#type.as_str()) {
                 known.push(message);
             } else {
-                // A newer version of this service asked for it, and is about to come.
-                let reason = format!("{} is not taken by this version", message.event.r#type);
-                fates.push(self.failed(message, &reason).await);
+                let fate = self.not_taken(&message).await;
+                fates.push((message, fate));
             }
         }
         if known.is_empty() {
@@ -137,23 +148,52 @@ impl Feeder {
         let events: Vec<Envelope> = known.iter().map(|message| message.event.clone()).collect();
         let verdicts = consumer.deliver(&events).await;
         for (message, verdict) in known.into_iter().zip(verdicts) {
-            fates.push(match verdict {
-                Verdict::Done | Verdict::Refused | Verdict::Parked => (message, Fate::Settled),
-                Verdict::Retry(reason) => self.failed(message, &reason).await,
-                Verdict::Wait(pause) => (message, Fate::Wait(pause)),
-            });
+            let fate = match verdict {
+                Verdict::Done | Verdict::Refused | Verdict::Parked => Fate::Settled,
+                Verdict::Retry(reason) => self.failed(&message, &reason).await,
+                Verdict::Wait(pause) => Fate::Wait(pause),
+            };
+            fates.push((message, fate));
         }
         fates
     }
 
-    async fn failed(&self, mut message: Message, reason: &str) -> (Message, Fate) {
-        message.deliveries = message.deliveries.saturating_add(1);
-        let fate = if message.deliveries >= self.max_deliveries {
-            self.park(&message.event, reason).await
-        } else {
-            Fate::Later
-        };
-        (message, fate)
+    async fn failed(&self, message: &Message, reason: &str) -> Fate {
+        if !self.publisher.is_open() {
+            // What it waits for may not get to the broker either. Its tries are for better times.
+            return Fate::Stuck;
+        }
+        let deliveries = message.deliveries.saturating_add(1);
+        if deliveries >= self.max_deliveries {
+            return self.park(&message.event, reason).await;
+        }
+        Fate::Later(PutOff {
+            exchange: self.topology.retry(deliveries),
+            deliveries,
+        })
+    }
+
+    /// Another version of this service asked for it: a newer one, which is about to come, or an older one.
+    async fn not_taken(&self, message: &Message) -> Fate {
+        let (consumer, event) = (&self.source.consumer, &message.event);
+        let reason = format!("{} is not taken by this version", event.r#type);
+        if self.topology.is_retired(consumer.name(), &event.r#type) {
+            // An older version has bound it again.
+            self.topology.mistrust();
+        }
+        let at = time::from_proto("time", &event.time).ok().flatten();
+        // Without a time that makes sense it must not wait for ever.
+        match at.map(|at| consumer.now().duration_since(at)) {
+            Some(age) if age.unsigned_abs() <= TO_COME => Fate::Later(PutOff {
+                exchange: self.topology.longest_retry(),
+                deliveries: message.deliveries,
+            }),
+            Some(age) if age.is_positive() => {
+                let reason = format!("{reason}, nor by any since it happened a day ago");
+                self.park(event, &reason).await
+            }
+            _ => self.failed(message, &reason).await,
+        }
     }
 
     async fn park(&self, event: &Envelope, reason: &str) -> Fate {
@@ -167,15 +207,18 @@ impl Feeder {
     }
 
     /// Puts the messages into the retry queues.
-    async fn put_off(&self, messages: Vec<Message>) -> Vec<(Message, Result<(), String>)> {
+    async fn put_off(
+        &self,
+        messages: Vec<(Message, PutOff)>,
+    ) -> Vec<(Message, Result<(), String>)> {
         let (mut ready, mut outgoing, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
         if !self.publisher.is_open() {
             // The others must not wait for it.
-            let away = |message| (message, Err("the broker takes no messages".to_owned()));
+            let away = |(message, _)| (message, Err("the broker takes no messages".to_owned()));
             return messages.into_iter().map(away).collect();
         }
-        for message in messages {
-            match self.outgoing(&message) {
+        for (message, put_off) in messages {
+            match self.outgoing(&message, &put_off) {
                 Ok(out) => {
                     outgoing.push(out);
                     ready.push(message);
@@ -191,12 +234,12 @@ impl Feeder {
         outcomes
     }
 
-    fn outgoing(&self, message: &Message) -> anyhow::Result<Outgoing> {
+    fn outgoing(&self, message: &Message, put_off: &PutOff) -> anyhow::Result<Outgoing> {
         Ok(Outgoing {
-            exchange: name(&self.topology.retry(message.deliveries))?,
+            exchange: name(&put_off.exchange)?,
             routing_key: name(&self.source.queue)?,
             mandatory: true,
-            properties: message::properties(&message.event, message.deliveries)?,
+            properties: message::properties(&message.event, put_off.deliveries)?,
             body: message.event.data.clone(),
         })
     }

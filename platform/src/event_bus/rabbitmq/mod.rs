@@ -18,7 +18,7 @@ mod topology;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use proto::subscriptions::Subscription;
+use proto::subscriptions::{RETIRED, Retired, Subscription};
 
 pub use config::RabbitMqConfig;
 
@@ -56,6 +56,17 @@ impl RabbitMqBus {
         subscriptions: &[Subscription],
         tasks: &Tasks,
     ) -> Result<Arc<Self>, Error> {
+        Self::connect_retiring(config, name, subscriptions, RETIRED, tasks)
+    }
+
+    /// As [`RabbitMqBus::connect`], with other retired types than those of the product.
+    pub(crate) fn connect_retiring(
+        config: &RabbitMqConfig,
+        name: &str,
+        subscriptions: &[Subscription],
+        retired: &'static [Retired],
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>, Error> {
         let problems = config.validate();
         let (true, Some(uri)) = (problems.is_empty(), config.uri()) else {
             let violations = problems
@@ -63,7 +74,7 @@ impl RabbitMqBus {
                 .map(|p| crate::FieldViolation::new(format!("rabbitmq.{}", p.key), p.message));
             return Err(Error::invalid(violations.collect()));
         };
-        let topology = Arc::new(Topology::new(config.clone(), subscriptions));
+        let topology = Arc::new(Topology::new(config.clone(), subscriptions, retired));
         let dialler = |role: &str| Dialler {
             uri: uri.clone(),
             name: format!("{name} {role}"),

@@ -38,6 +38,8 @@ pub(super) struct Publisher {
     timeout: Duration,
     slots: Semaphore,
     idle: Mutex<Vec<Channel>>,
+    #[cfg(feature = "test-kit")]
+    pub(super) faults: super::test_hooks::Faults,
 }
 
 impl Publisher {
@@ -48,11 +50,17 @@ impl Publisher {
             timeout,
             slots: Semaphore::new(CHANNELS),
             idle: Mutex::default(),
+            #[cfg(feature = "test-kit")]
+            faults: super::test_hooks::Faults::default(),
         }
     }
 
     /// Whether the broker is there and takes messages.
     pub(super) fn is_open(&self) -> bool {
+        #[cfg(feature = "test-kit")]
+        if self.faults.blocked() {
+            return false;
+        }
         self.link
             .current()
             .is_some_and(|connection| !connection.status().blocked())
@@ -62,6 +70,10 @@ impl Publisher {
     pub(super) async fn send(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>> {
         if messages.is_empty() {
             return Vec::new();
+        }
+        #[cfg(feature = "test-kit")]
+        if self.faults.any() {
+            return vec![Err(PublishError("a test wants it so".to_owned())); messages.len()];
         }
         let deadline = Instant::now() + self.timeout;
         let _user = self.link.enter();

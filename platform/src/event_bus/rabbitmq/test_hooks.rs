@@ -6,6 +6,7 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -15,6 +16,23 @@ use super::connection::{Dialler, bounded, name};
 
 /// How long one step may take.
 const STEP: Duration = Duration::from_secs(10);
+
+/// What is wrong with publishing.
+#[derive(Default)]
+pub(super) struct Faults {
+    blocked: AtomicBool,
+    unconfirmed: AtomicBool,
+}
+
+impl Faults {
+    pub(super) fn blocked(&self) -> bool {
+        self.blocked.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn any(&self) -> bool {
+        self.blocked() || self.unconfirmed.load(Ordering::SeqCst)
+    }
+}
 
 /// The broker of a bus, seen past the bus.
 pub(crate) struct BackDoor {
@@ -38,6 +56,20 @@ impl RabbitMqBus {
             queues,
             exchanges,
         })
+    }
+
+    /// Takes nothing for publishing any more, or again, as under an alarm of memory or disk. What is taken goes on.
+    pub(crate) fn block(&self, blocked: bool) {
+        self.publisher
+            .faults
+            .blocked
+            .store(blocked, Ordering::SeqCst);
+    }
+
+    /// Confirms nothing any more, or again. What is taken goes on.
+    pub(crate) fn leave_unconfirmed(&self, unconfirmed: bool) {
+        let fault = &self.publisher.faults.unconfirmed;
+        fault.store(unconfirmed, Ordering::SeqCst);
     }
 
     /// Loses both connections at once, as when the process were killed.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{Channel, Connection, ExchangeKind};
-use proto::subscriptions::Subscription;
+use proto::subscriptions::{Retired, Subscription};
 
 use super::RabbitMqConfig;
 use super::connection::{bounded, is_mismatch, name};
@@ -26,6 +26,7 @@ const NO_LIMIT: i32 = 1_000_000_000;
 pub(super) struct Topology {
     config: RabbitMqConfig,
     subscriptions: RwLock<Vec<Subscription>>,
+    retired: &'static [Retired],
     /// Counts the reasons to declare anew.
     wanted: AtomicU64,
     /// The last of them that was met.
@@ -36,10 +37,15 @@ pub(super) struct Topology {
 }
 
 impl Topology {
-    pub(super) fn new(config: RabbitMqConfig, subscriptions: &[Subscription]) -> Self {
+    pub(super) fn new(
+        config: RabbitMqConfig,
+        subscriptions: &[Subscription],
+        retired: &'static [Retired],
+    ) -> Self {
         Self {
             config,
             subscriptions: RwLock::new(subscriptions.to_vec()),
+            retired,
             wanted: AtomicU64::new(1),
             declared: AtomicU64::new(0),
             declaring: tokio::sync::Mutex::default(),
@@ -69,6 +75,12 @@ impl Topology {
         self.retry_of(pause)
     }
 
+    /// The exchange, and the queue, in which messages wait longest.
+    pub(super) fn longest_retry(&self) -> String {
+        let longest = self.config.retry_pauses_ms.iter().max();
+        self.retry_of(longest.copied().unwrap_or(1000))
+    }
+
     fn retry_of(&self, pause_ms: u64) -> String {
         format!("{}.retry.{pause_ms}ms", self.config.prefix)
     }
@@ -78,6 +90,13 @@ impl Topology {
         self.read()
             .iter()
             .any(|subscription| subscription.types.contains(&r#type))
+    }
+
+    /// Whether the consumer once took events of this type, and does not any more.
+    pub(super) fn is_retired(&self, consumer: &str, r#type: &str) -> bool {
+        self.retired
+            .iter()
+            .any(|retired| (retired.consumer, retired.r#type) == (consumer, r#type))
     }
 
     /// Adds a subscription, unless it is there.
@@ -165,6 +184,13 @@ impl Topology {
         declarer.queue(&queue, arguments).await?;
         for r#type in subscription.types {
             declarer.bind(&queue, &self.events(), r#type).await?;
+        }
+        for retired in self.retired {
+            if retired.consumer == subscription.consumer {
+                declarer
+                    .unbind(&queue, &self.events(), retired.r#type)
+                    .await?;
+            }
         }
         Ok(())
     }
@@ -312,6 +338,17 @@ impl<'a> Declarer<'a> {
         );
         Ok(bounded(self.timeout, bound).await??)
     }
+
+    /// Also where it is not bound.
+    async fn unbind(&self, queue: &str, exchange: &str, key: &str) -> anyhow::Result<()> {
+        let unbound = self.channel.queue_unbind(
+            name(queue)?,
+            name(exchange)?,
+            name(key)?,
+            FieldTable::default(),
+        );
+        Ok(bounded(self.timeout, unbound).await??)
+    }
 }
 
 #[cfg(test)]
@@ -320,7 +357,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_with_the_deliveries_and_the_last_one_holds() {
-        let topology = Topology::new(RabbitMqConfig::default(), &[]);
+        let topology = Topology::new(RabbitMqConfig::default(), &[], &[]);
         let queues = [1, 2, 3, 4, 5, u32::MAX].map(|deliveries| topology.retry(deliveries));
         assert_eq!(
             queues,
@@ -337,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_subscription_is_declared_once() {
-        let topology = Topology::new(RabbitMqConfig::default(), &[]);
+        let topology = Topology::new(RabbitMqConfig::default(), &[], &[]);
         let subscription = Subscription {
             consumer: "a",
             types: &["x.v1.Y"],
