@@ -80,6 +80,10 @@ pub(crate) async fn run(mailer: Arc<Mailer>, wake: Arc<Notify>, stop: Cancellati
                 clock.now() + PAUSE
             });
         }
+        if stop.is_cancelled() {
+            // Told to end while it looked: what is begun now might outlast the process.
+            break;
+        }
         start(&mailer, &mut hand);
         let room = hand.waiting.len() < mailer.policy.at_once;
         tokio::select! {

@@ -299,3 +299,18 @@ async fn a_replica_does_not_claim_again_what_it_has_before_it() {
     assert_eq!(claims, [(id, 1), (other, 1)]);
     assert_eq!(office.mail(id).await.attempts, 1);
 }
+
+#[tokio::test]
+async fn a_replica_that_is_told_to_end_while_it_looks_begins_nothing_more() {
+    let mut office = Office::open().await;
+    let id = office.queue().await;
+    let queued = office.mail(id).await;
+    office.replica();
+    // On this one thread the replica now runs up to where it waits for the database.
+    tokio::task::yield_now().await;
+    office.close().await;
+    assert_eq!(office.begun(id), 0);
+    let mail = office.mail(id).await;
+    assert!(mail.updated_at > queued.updated_at, "it was claimed");
+    assert_eq!((mail.state.as_str(), mail.attempts), (mails::QUEUED, 0));
+}
