@@ -37,7 +37,8 @@ pub(crate) struct SmtpChannel {
     hello: ClientId,
     /// For a connection and for each answer.
     patience: Duration,
-    /// For the answer to a whole mail, after which it is the server's. Who gives up early here sends the mail twice.
+    /// For the answer to a whole mail, after which it is the server's. Who gives up early here sends the mail twice, and
+    /// so does who is ended while waiting; so this is shorter than `shutdown.grace_ms`.
     long_patience: Duration,
     /// A connection that was not used for this long is closed.
     keep: Duration,

@@ -3,7 +3,7 @@
 //! A replica claims a batch, renews its claims while it works, and gives back what it has not begun when it stops. One that
 //! is killed delays its mails by a lease at most. The clocks of replicas must agree much better than that.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +47,19 @@ impl Hand {
         let waiting = self.waiting.iter().map(|(mail, _)| claim(mail));
         waiting.chain(self.claims.values().copied()).collect()
     }
+
+    /// Notes that the claims in `held` hold until `until`, and lets go of what waits under any other: another replica has
+    /// it by now, and may have sent it.
+    fn keep(&mut self, held: &HashSet<Claim>, until: Timestamp) {
+        self.waiting.retain_mut(|(mail, end)| {
+            *end = until;
+            let kept = held.contains(&claim(mail));
+            if !kept {
+                tracing::warn!(mail.id = %mail.id, "the claim of a mail has passed on");
+            }
+            kept
+        });
+    }
 }
 
 fn claim(mail: &Model) -> Claim {
@@ -66,6 +79,10 @@ pub(crate) async fn run(mailer: Arc<Mailer>, wake: Arc<Notify>, stop: Cancellati
                 tracing::warn!(%error, "mails could not be claimed");
                 clock.now() + PAUSE
             });
+        }
+        if stop.is_cancelled() {
+            // Told to end while it looked: what is begun now might outlast the process.
+            break;
         }
         start(&mailer, &mut hand);
         let room = hand.waiting.len() < mailer.policy.at_once;
@@ -104,9 +121,9 @@ async fn look(mailer: &Mailer, hand: &mut Hand) -> Result<Timestamp, Error> {
     }
     let unit = mailer.work.begin().await?;
     let (now, until) = (unit.now(), unit.now() + mailer.policy.lease);
-    // Even when a claim of ours has run out, what we are sending is not begun a second time.
-    let flying = hand.claims.values().map(|(id, _)| *id).collect();
-    let claimed = mails::claim(unit.tx(), now, until, BATCH, flying).await?;
+    // Even when a claim of ours has run out, what we are sending or have before us is not begun a second time.
+    let ours = hand.claims().into_iter().map(|(id, _)| id).collect();
+    let claimed = mails::claim(unit.tx(), now, until, BATCH, ours).await?;
     unit.commit().await?;
     let again = if claimed.is_empty() {
         now + BESIDE
@@ -167,17 +184,18 @@ async fn renew(mailer: &Mailer, hand: &mut Hand) {
         return;
     }
     match extend(mailer, hand.claims()).await {
-        Ok(until) => hand.waiting.iter_mut().for_each(|(_, end)| *end = until),
+        Ok((held, until)) => hand.keep(&held, until),
         Err(error) => tracing::warn!(%error, "claims of mails could not be renewed"),
     }
 }
 
-async fn extend(mailer: &Mailer, claims: Vec<Claim>) -> Result<Timestamp, Error> {
+/// Which of `claims` still are ours, and until when now.
+async fn extend(mailer: &Mailer, claims: Vec<Claim>) -> Result<(HashSet<Claim>, Timestamp), Error> {
     let unit = mailer.work.begin().await?;
     let until = unit.now() + mailer.policy.lease;
-    mails::extend(unit.tx(), claims, until).await?;
+    let held = mails::extend(unit.tx(), claims, until).await?;
     unit.commit().await?;
-    Ok(until)
+    Ok((held, until))
 }
 
 /// Gives back what was not begun and finishes the rest.

@@ -34,7 +34,10 @@ pub struct MailConfig {
     pub first_wait_ms: u64,
     /// Longest wait between two tries, in milliseconds.
     pub longest_wait_ms: u64,
-    /// How long sending one mail may take, in milliseconds.
+    /// How long sending one mail may take, in milliseconds. Keep it well below `shutdown.grace_ms`: a mail that the server
+    /// takes after the process has ended is not noted as sent, and another replica sends it again. What is left of the
+    /// grace is for noting. A server that takes longer to answer a whole mail gets it several times: raise both, and the
+    /// time after which a supervisor kills the process.
     pub send_timeout_ms: u64,
     /// The mail server. Channel `smtp` only.
     pub smtp: SmtpConfig,
@@ -67,8 +70,8 @@ pub struct SmtpConfig {
     pub password: Secret,
     /// PEM file with root certificates that are trusted beside those of the machine; empty: none.
     pub ca_file: PathBuf,
-    /// Longest wait for a connection and for the answer to a command, in milliseconds. The answer to a whole mail may take
-    /// as long as `send_timeout_ms`.
+    /// Longest wait for a connection and for the answer to a command, in milliseconds. All of them and the answer to the
+    /// whole mail share `send_timeout_ms`: keep this well below it, so that the answer that matters is waited for.
     pub timeout_ms: u64,
     /// Most connections that one replica opens, and so mails that it sends at the same time.
     pub max_connections: u32,
@@ -99,7 +102,7 @@ impl Default for MailConfig {
             attempts: 24,
             first_wait_ms: 5_000,
             longest_wait_ms: 600_000,
-            send_timeout_ms: 60_000,
+            send_timeout_ms: 20_000,
             smtp: SmtpConfig::default(),
         }
     }
@@ -114,7 +117,7 @@ impl Default for SmtpConfig {
             username: String::new(),
             password: Secret::default(),
             ca_file: PathBuf::new(),
-            timeout_ms: 15_000,
+            timeout_ms: 10_000,
             max_connections: 8,
             helo_name: String::new(),
         }
@@ -292,6 +295,8 @@ fn is_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use platform::process::ShutdownConfig;
+
     use super::*;
 
     fn smtp() -> MailConfig {
@@ -311,6 +316,15 @@ mod tests {
     #[test]
     fn a_mail_server_needs_no_more_than_its_name() {
         assert_eq!(smtp().problems(Profile::Production), []);
+    }
+
+    #[test]
+    fn a_mail_that_is_begun_just_before_the_end_is_sent_and_noted_within_the_grace() {
+        const NOTING_MS: u64 = 10_000;
+        let (mail, end) = (MailConfig::default(), ShutdownConfig::default());
+        assert!(mail.send_timeout_ms + NOTING_MS <= end.grace_ms);
+        // Half of it at least is for the answer to the mail itself when one before that was slow.
+        assert!(mail.smtp.timeout_ms * 2 <= mail.send_timeout_ms);
     }
 
     #[test]

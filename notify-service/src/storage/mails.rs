@@ -2,6 +2,8 @@
 //! attempt is the fence: who comes back after the lease has passed on changes nothing. A mail that has ended keeps the
 //! time of that as its due time, by which retention finds it.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use platform::time::{from_micros, to_micros};
 use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType, OnConflict, Query};
@@ -124,18 +126,23 @@ pub(crate) async fn claim(
 /// Which claim: the mail and its fence.
 pub(crate) type Claim = (Uuid, i64);
 
-/// Makes claims hold until `until`, those of them that still are ours.
+/// Makes claims hold until `until`, those of them that still are ours; these it returns.
 pub(crate) async fn extend(
     db: &impl ConnectionTrait,
     claims: impl IntoIterator<Item = Claim>,
     until: Timestamp,
-) -> Result<(), DbErr> {
-    Entity::update_many()
-        .col_expr(Column::DueAt, Expr::value(to_micros(until)))
-        .filter(ours(claims))
-        .exec(db)
-        .await?;
-    Ok(())
+) -> Result<HashSet<Claim>, DbErr> {
+    let statement = Query::update()
+        .table(Entity)
+        .value(Column::DueAt, to_micros(until))
+        .cond_where(ours(claims))
+        .returning(Query::returning().columns([Column::Id, Column::Attempts]))
+        .to_owned();
+    let rows = db.query_all(&statement).await?;
+    let held = rows
+        .iter()
+        .map(|row| Ok((row.try_get("", "id")?, row.try_get("", "attempts")?)));
+    held.collect()
 }
 
 /// Gives claims back as if they had never been made, those of them that still are ours.

@@ -51,6 +51,7 @@ struct Office {
     replicas: JoinSet<()>,
     stop: CancellationToken,
     at_once: usize,
+    lease: Duration,
 }
 
 impl Office {
@@ -65,12 +66,12 @@ impl Office {
             replicas: JoinSet::new(),
             stop: CancellationToken::new(),
             at_once: 4,
+            lease: Duration::from_millis(1500),
         }
     }
 
-    /// Starts a replica that can be killed.
-    fn replica(&mut self) -> tokio::task::AbortHandle {
-        let mailer = Mailer {
+    fn mailer(&self) -> Arc<Mailer> {
+        Arc::new(Mailer {
             work: self.work.clone(),
             keys: self.platform.handles().keys,
             templates: Templates::load("http://localhost").unwrap(),
@@ -81,12 +82,16 @@ impl Office {
                 first_wait: Duration::from_millis(10),
                 longest_wait: Duration::from_millis(10),
                 send_timeout: Duration::from_secs(30),
-                lease: Duration::from_millis(1500),
+                lease: self.lease,
                 at_once: self.at_once,
             },
-        };
+        })
+    }
+
+    /// Starts a replica that can be killed.
+    fn replica(&mut self) -> tokio::task::AbortHandle {
         let (wake, stop) = (Arc::clone(&self.wake), self.stop.clone());
-        self.replicas.spawn(run(Arc::new(mailer), wake, stop))
+        self.replicas.spawn(run(self.mailer(), wake, stop))
     }
 
     async fn queue(&self) -> Uuid {
@@ -244,4 +249,68 @@ async fn a_mail_at_which_a_worker_breaks_is_given_up_and_stops_nothing() {
     let bad = office.becomes(bad, mails::FAILED).await;
     assert!(bad.last_error.contains("panicked"), "{}", bad.last_error);
     office.close().await;
+}
+
+#[tokio::test]
+async fn renewing_gives_up_what_another_replica_has_taken_meanwhile() {
+    let mut office = Office::open().await;
+    office.lease = Duration::from_secs(60);
+    let (taken, kept) = (office.queue().await, office.queue().await);
+    let (mailer, mut hand) = (office.mailer(), Hand::default());
+    look(&mailer, &mut hand).await.unwrap();
+    assert_eq!(hand.waiting.len(), 2);
+    // Our claims have run out; the other replica, whose claim that is, takes up one of the mails.
+    let later = office.work.now() + SignedDuration::from_mins(2);
+    let until = later + office.lease;
+    let unit = office.work.begin().await.unwrap();
+    let others = mails::claim(unit.tx(), later, until, BATCH, vec![kept]).await;
+    unit.commit().await.unwrap();
+    let others: Vec<Claim> = others.unwrap().iter().map(claim).collect();
+    assert_eq!(others, [(taken, 2)]);
+
+    renew(&mailer, &mut hand).await;
+    start(&mailer, &mut hand);
+    assert!(hand.waiting.is_empty());
+    while let Some(landed) = hand.flying.join_next_with_id().await {
+        land(&mailer, &mut hand, landed).await;
+    }
+    assert_eq!((office.begun(taken), office.begun(kept)), (0, 1));
+    assert_eq!(office.mail(kept).await.state, SENT);
+    let taken = office.mail(taken).await;
+    assert_eq!(taken.due_at, time::to_micros(until), "left as it is");
+}
+
+#[tokio::test]
+async fn a_replica_does_not_claim_again_what_it_has_before_it() {
+    let mut office = Office::open().await;
+    office.lease = Duration::from_secs(60);
+    let id = office.queue().await;
+    let (mailer, mut hand) = (office.mailer(), Hand::default());
+    look(&mailer, &mut hand).await.unwrap();
+    // The claim runs out before it is renewed.
+    let unit = office.work.begin().await.unwrap();
+    let held = mails::extend(unit.tx(), hand.claims(), unit.now()).await;
+    unit.commit().await.unwrap();
+    assert_eq!(held.unwrap(), [(id, 1)].into());
+
+    let other = office.queue().await;
+    look(&mailer, &mut hand).await.unwrap();
+    let claims = hand.claims();
+    assert_eq!(claims, [(id, 1), (other, 1)]);
+    assert_eq!(office.mail(id).await.attempts, 1);
+}
+
+#[tokio::test]
+async fn a_replica_that_is_told_to_end_while_it_looks_begins_nothing_more() {
+    let mut office = Office::open().await;
+    let id = office.queue().await;
+    let queued = office.mail(id).await;
+    office.replica();
+    // On this one thread the replica now runs up to where it waits for the database.
+    tokio::task::yield_now().await;
+    office.close().await;
+    assert_eq!(office.begun(id), 0);
+    let mail = office.mail(id).await;
+    assert!(mail.updated_at > queued.updated_at, "it was claimed");
+    assert_eq!((mail.state.as_str(), mail.attempts), (mails::QUEUED, 0));
 }
