@@ -200,7 +200,7 @@ disk_free_limit.absolute = 100MB
 CONF
     cat >"$dir/rabbitmq/env" <<ENV
 export HOME='$dir/rabbitmq' ERL_EPMD_PORT=$epmd ERL_EPMD_ADDRESS=$HOST
-export RABBITMQ_NODENAME=coffer-$rabbitmq_port@localhost RABBITMQ_NODE_PORT=$rabbitmq_port RABBITMQ_DIST_PORT=$dist
+export RABBITMQ_NODENAME=coffer@localhost RABBITMQ_NODE_PORT=$rabbitmq_port RABBITMQ_DIST_PORT=$dist
 export RABBITMQ_MNESIA_BASE='$dir/rabbitmq/data' RABBITMQ_LOG_BASE='$dir/rabbitmq/logs'
 export RABBITMQ_ENABLED_PLUGINS_FILE='$dir/rabbitmq/enabled_plugins' RABBITMQ_CONFIG_FILE='$dir/rabbitmq/rabbitmq.conf'
 export RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_PID_FILE='$dir/rabbitmq/erlang.pid'
@@ -469,7 +469,8 @@ case $command in
         ;;
     stop)
         is_running "$name" || fail "$name does not run"
-        end "$name" TERM 60
+        # At SIGTERM PostgreSQL waits for its clients, which never leave.
+        case $name in postgres) end postgres INT 30 ;; *) end "$name" TERM 60 ;; esac
         ;;
     start)
         [ -e "$dir/$name/run" ] || fail "there is no $name in $dir"

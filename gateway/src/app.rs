@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use platform::health::Health;
 use platform::identity::Authenticator;
 use platform::rate_limit::RateLimitStore;
 use platform::{SharedClock, Tasks};
@@ -34,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) sockets: Seats<Uuid>,
     pub(crate) caches: Caches,
     pub(crate) tasks: Tasks,
+    /// Whether this process is about to end.
+    pub(crate) health: Health,
 }
 
 /// What decides who is let in.
@@ -72,6 +75,7 @@ impl App {
         authenticator: Authenticator,
         store: Arc<dyn RateLimitStore>,
         tasks: Tasks,
+        health: Health,
     ) -> Self {
         let door = Door {
             limits: Limits::new(&config.rate_limit, store, authenticator.clock().clone()),
@@ -100,6 +104,7 @@ impl App {
                 sockets,
                 caches,
                 tasks,
+                health,
             }),
         }
     }

@@ -73,6 +73,7 @@ pub async fn run(
         authenticator,
         limits,
         handles.tasks.clone(),
+        handles.health.clone(),
     );
     let server = server::serve(listener, router(&app), config, handles.tasks.clone());
     handles.tasks.spawn_critical("gateway", server);

@@ -86,14 +86,17 @@ impl Validate for Settings {
             let message = "must be an address and a port, e.g. 0.0.0.0:8080";
             problems.push(Problem::new("http_listen", message));
         }
-        for (url, key) in [
-            (&self.services.auth, "services.auth"),
-            (&self.services.wallet, "services.wallet"),
-            (&self.services.notify, "services.notify"),
-            (&self.services.scheduler, "services.scheduler"),
+        for (url, name) in [
+            (&self.services.auth, "auth"),
+            (&self.services.wallet, "wallet"),
+            (&self.services.notify, "notify"),
+            (&self.services.scheduler, "scheduler"),
         ] {
+            let key = format!("services.{name}");
             if url.is_empty() {
-                let message = "must be set, e.g. http://auth-service:50051";
+                let message = format!("must be set, e.g. http://{name}-service:50051");
+                problems.push(Problem::new(key, message));
+            } else if let Some(message) = Upstream::problem(url, self.tls.is_on()) {
                 problems.push(Problem::new(key, message));
             }
         }

@@ -140,6 +140,30 @@ pub fn load<T>(defaults: T, file: Option<&Path>) -> Result<T, ConfigErrors>
 where
     T: Serialize + DeserializeOwned + JsonSchema + Validate,
 {
+    load_where(defaults, file, &|_| true)
+}
+
+/// As [`load`], for a job that needs one section only: what [`Validate`] finds elsewhere does not count. `section` is any
+/// part of a key, e.g. `database` of `wallet.database.url`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_for<T>(defaults: T, file: Option<&Path>, section: &str) -> Result<T, ConfigErrors>
+where
+    T: Serialize + DeserializeOwned + JsonSchema + Validate,
+{
+    let counts = |key: &str| key.split('.').any(|part| part == section);
+    load_where(defaults, file, &counts)
+}
+
+fn load_where<T>(
+    defaults: T,
+    file: Option<&Path>,
+    counts: &dyn Fn(&str) -> bool,
+) -> Result<T, ConfigErrors>
+where
+    T: Serialize + DeserializeOwned + JsonSchema + Validate,
+{
     let mut problems = Vec::new();
     let mut variables = Vec::new();
     for (name, value) in std::env::vars_os() {
@@ -172,6 +196,7 @@ where
         text.as_deref().map(|text| (name.as_str(), text)),
         variables,
         problems,
+        counts,
     )
 }
 
@@ -181,6 +206,7 @@ fn load_from<T>(
     file: Option<(&str, &str)>,
     variables: Vec<(String, String)>,
     mut problems: Vec<Problem>,
+    counts: &dyn Fn(&str) -> bool,
 ) -> Result<T, ConfigErrors>
 where
     T: Serialize + DeserializeOwned + JsonSchema + Validate,
@@ -205,8 +231,8 @@ where
     layers.push_variables(variables, &known, &mut problems);
     let config = layers.extract(&defaults, &mut problems);
     if let Some(config) = &config {
-        problems.extend(config.validate());
-        problems.extend(strict(profile, config));
+        let found = config.validate().into_iter().chain(strict(profile, config));
+        problems.extend(found.filter(|problem| counts(&problem.key)));
     }
     match config {
         Some(config) if problems.is_empty() => Ok(config),

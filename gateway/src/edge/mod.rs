@@ -338,6 +338,7 @@ mod tests {
             authenticator,
             Arc::new(MemoryRateLimitStore::new(handles.clock.clone())),
             handles.tasks.clone(),
+            handles.health.clone(),
         );
         async fn broken() {
             panic!("password is hunter2");

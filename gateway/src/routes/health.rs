@@ -87,10 +87,11 @@ async fn live() -> axum::Json<Alive> {
 /// Whether the gateway can be sent requests, with each thing that it needs.
 #[utoipa::path(get, path = "/health/ready", tag = "health",
     responses((status = 200, description = "It can, perhaps not to all routes", body = Report),
-        (status = 503, description = "Something critical is down", body = Report)))]
+        (status = 503, description = "Something critical is down, or the process is about to end", body = Report)))]
 async fn ready(State(app): State<App>) -> Response {
     let report = app.caches.readiness.report(&app).await;
     let status = match report.status {
+        _ if app.health.is_draining() => StatusCode::SERVICE_UNAVAILABLE,
         "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::OK,
     };

@@ -41,11 +41,29 @@ impl Migrate {
             )?;
             return Err(Failure::Refused);
         }
-        if direction == Direction::Status && !config.data_dir.exists() {
+        if direction == Direction::Status
+            && config.auth.database.url.starts_with("sqlite")
+            && !config.data_dir.exists()
+        {
             return Err(super::no_data(config));
         }
-        // Nobody may work on a schema that moves.
-        let moves = direction != Direction::Status;
+        let urls = [
+            &config.auth.database.url,
+            &config.wallet.database.url,
+            &config.notify.database.url,
+            &config.scheduler.database.url,
+        ];
+        let files = urls.iter().filter(|url| url.starts_with("sqlite")).count();
+        if (1..urls.len()).contains(&files) {
+            writeln!(
+                std::io::stderr(),
+                "coffer: some services have a database on a server and {files} have none. Nothing was done. Set the \
+                 URLs of all four, or of none."
+            )?;
+            return Err(Failure::Refused);
+        }
+        // Nobody may work on a schema that moves; servers see to that themselves.
+        let moves = direction != Direction::Status && files > 0;
         let _data_dir = moves.then(|| DataDir::lock(&config.data_dir)).transpose()?;
         let reports = [
             (

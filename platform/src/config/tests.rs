@@ -87,7 +87,18 @@ fn read(file: Option<&str>, variables: &[(&str, &str)]) -> Result<Sample, Config
         file.map(|text| ("coffer.toml", text)),
         variables,
         Vec::new(),
+        &|_| true,
     )
+}
+
+#[test]
+fn a_job_that_needs_one_section_hears_of_no_other() {
+    let variables = || vec![("COFFER_TRIES".to_owned(), "0".to_owned())];
+    let read = |counts: &dyn Fn(&str) -> bool| {
+        load_from(Sample::default(), None, variables(), Vec::new(), counts)
+    };
+    assert!(read(&|_| true).is_err());
+    assert!(read(&|key| key == "database").is_ok());
 }
 
 fn problem_keys(result: Result<Sample, ConfigErrors>) -> Vec<String> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
@@ -67,6 +68,13 @@ impl DatabaseConfig {
             problems.push(crate::config::Problem {
                 key: format!("{key}.url"),
                 message: "must begin with sqlite: or postgres:".to_owned(),
+            });
+        } else if self.url.starts_with("postgres") && PgConnectOptions::from_str(&self.url).is_err()
+        {
+            problems.push(crate::config::Problem {
+                key: format!("{key}.url"),
+                message: "is not a URL of PostgreSQL: postgres://user:password@host:port/database"
+                    .to_owned(),
             });
         }
         if !(1..=1000).contains(&self.max_connections) {

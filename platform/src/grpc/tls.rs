@@ -41,12 +41,17 @@ impl Validate for TlsConfig {
             ("key", &self.key),
             ("ca", &self.ca),
         ];
-        let missing = files.iter().filter(|(_, path)| path.as_os_str().is_empty());
-        missing
-            .map(|(key, _)| {
-                Problem::new(*key, "must be set too: TLS needs certificate, key and ca")
-            })
-            .collect()
+        let mut problems = Vec::new();
+        for (key, path) in files {
+            if path.as_os_str().is_empty() {
+                let message = "must be set too: TLS needs certificate, key and ca";
+                problems.push(Problem::new(key, message));
+            } else if let Err(error) = fs::File::open(path) {
+                let message = format!("{} cannot be read: {error}", path.display());
+                problems.push(Problem::new(key, message));
+            }
+        }
+        problems
     }
 }
 
@@ -72,10 +77,15 @@ impl Tls {
         if !config.is_on() {
             return Ok(None);
         }
-        Ok(Some(Self {
+        let tls = Self {
             identity: Identity::from_pem(read(&config.certificate)?, read(&config.key)?),
             authority: Certificate::from_pem(read(&config.ca)?),
-        }))
+        };
+        // Found now, and not by those who call.
+        tonic::transport::Server::builder()
+            .tls_config(tls.server())
+            .context("tls.certificate, tls.key and tls.ca cannot be used together")?;
+        Ok(Some(tls))
     }
 
     /// For a server that lets in only callers with a certificate of the authority.
@@ -106,10 +116,10 @@ mod tests {
     fn half_a_configuration_is_told() {
         assert_eq!(TlsConfig::default().validate(), []);
         let half = TlsConfig {
-            key: "a.key".into(),
+            key: "no-such.key".into(),
             ..TlsConfig::default()
         };
         let keys: Vec<_> = half.validate().into_iter().map(|one| one.key).collect();
-        assert_eq!(keys, ["certificate", "ca"]);
+        assert_eq!(keys, ["certificate", "key", "ca"]);
     }
 }

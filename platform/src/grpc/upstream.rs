@@ -27,6 +27,18 @@ impl Upstream {
     /// # Errors
     /// What is wrong, for a person.
     pub fn parse(text: &str, tls: Option<&Tls>) -> Result<Self, String> {
+        Ok(Self {
+            places: Self::read(text, tls.is_some())?,
+            tls: tls.cloned(),
+        })
+    }
+
+    /// What is wrong with an address, when something is; `has_tls` tells whether TLS between services is on.
+    pub fn problem(text: &str, has_tls: bool) -> Option<String> {
+        Self::read(text, has_tls).err()
+    }
+
+    fn read(text: &str, has_tls: bool) -> Result<Vec<Place>, String> {
         let places = text
             .split(',')
             .map(str::trim)
@@ -41,16 +53,13 @@ impl Upstream {
         if places.is_empty() {
             return Err("must name at least one http://host:port".to_owned());
         }
-        if tls.is_none() && places.iter().any(|place| place.scheme == Scheme::HTTPS) {
+        if !has_tls && places.iter().any(|place| place.scheme == Scheme::HTTPS) {
             return Err("https needs tls.certificate, tls.key and tls.ca".to_owned());
         }
-        if tls.is_some() && places.iter().any(|place| place.scheme == Scheme::HTTP) {
+        if has_tls && places.iter().any(|place| place.scheme == Scheme::HTTP) {
             return Err("must begin with https:// where TLS between services is on".to_owned());
         }
-        Ok(Self {
-            places,
-            tls: tls.cloned(),
-        })
+        Ok(places)
     }
 
     pub(super) fn places(&self) -> &[Place] {

@@ -83,7 +83,10 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 impl Args {
     /// Those that the process was started with; ends it where they are wrong.
     pub(super) fn of_process(name: &'static str) -> Self {
-        let matches = Self::command().name(name).bin_name(name).get_matches();
+        let about =
+            format!("Coffer's {name} as a process of its own. Without a command it serves.");
+        let command = Self::command().name(name).bin_name(name);
+        let matches = command.about(about).get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
@@ -114,7 +117,10 @@ impl Args {
     }
 
     async fn dispatch<P: Program>(self) -> Result<(), Failure> {
-        let settings = || config::load(P::default(), self.config.as_deref());
+        let file = self.config.as_deref();
+        let settings = || config::load(P::default(), file);
+        // A job needs not all that a server needs.
+        let settings_for = |section: &str| config::load_for(P::default(), file, section);
         let mut out = std::io::stdout();
         match self.command.unwrap_or(Command::Run) {
             Command::Run => run(settings()?).await?,
@@ -122,7 +128,7 @@ impl Args {
                 direction,
                 lose_data,
             } => {
-                let settings = settings()?;
+                let settings = settings_for("database")?;
                 ensure_wanted(direction, lose_data)?;
                 let direction = match direction {
                     Way::Up => Direction::Up,
@@ -145,7 +151,7 @@ impl Args {
             }
             Command::CheckConfig => write!(out, "{}", config::masked(&settings()?))?,
             Command::ConfigExample => write!(out, "{}", config::example(&P::default()))?,
-            Command::Health => ask_health(&settings()?.metrics().listen).await?,
+            Command::Health => ask_health(&settings_for("metrics")?.metrics().listen).await?,
         }
         Ok(())
     }

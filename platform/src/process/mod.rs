@@ -146,7 +146,14 @@ async fn run<P: Program>(settings: P) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    let address = started?;
+    let address = match started {
+        Ok(address) => address,
+        Err(error) => {
+            // What was started ends because of us, and not by itself.
+            stage.tasks.token().cancel();
+            return Err(error);
+        }
+    };
     let ready_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let metrics = metrics.map(|address| address.to_string());
     tracing::info!(%address, metrics, ready_ms, "{} is ready", P::NAME);

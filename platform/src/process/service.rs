@@ -73,6 +73,11 @@ impl Surroundings<'_> {
             let message = "must be set, e.g. http://auth-service:50051";
             problems.push(Problem::new("services.auth", message));
         }
+        if !self.services.auth.is_empty()
+            && let Some(message) = Upstream::problem(&self.services.auth, self.tls.is_on())
+        {
+            problems.push(Problem::new("services.auth", message));
+        }
         problems.extend(nested("tls", self.tls));
         problems.extend(nested("rabbitmq", self.rabbitmq));
         if self.needs.redis {

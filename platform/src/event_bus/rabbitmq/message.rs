@@ -16,6 +16,8 @@ const DELIVERIES: &str = "coffer-deliveries";
 const HANDED_OVER: &str = "x-delivery-count";
 /// Why the broker gave up.
 const GIVEN_UP: &str = "x-first-death-reason";
+/// Longest text that is taken from a header, in characters.
+const MAX_TEXT: usize = 500;
 const PERSISTENT: u8 = 2;
 
 /// Properties of the message that carries `event` after so many failed deliveries.
@@ -93,12 +95,15 @@ fn header<'a>(delivery: &'a Delivery, key: &str) -> Option<&'a AMQPValue> {
     delivery.properties.headers().as_ref()?.inner().get(key)
 }
 
+/// What stands in a header is logged and stored, so it has no control characters and an end.
 fn text(value: &AMQPValue) -> Option<String> {
-    match value {
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
-        AMQPValue::ShortString(text) => Some(ShortString::as_str(text).to_owned()),
-        _ => None,
-    }
+    let text = match value {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok()?,
+        AMQPValue::ShortString(text) => ShortString::as_str(text),
+        _ => return None,
+    };
+    let printable = text.chars().filter(|c| !c.is_control());
+    Some(printable.take(MAX_TEXT).collect())
 }
 
 fn number(value: Option<&AMQPValue>) -> u32 {
