@@ -155,6 +155,8 @@ start_postgres() {
         as=(setpriv --reuid postgres --regid postgres --init-groups)
         if ! "${as[@]}" test -x "$dir/postgres"; then
             [ -L "$data" ] || ln -s "$(mktemp -d -t coffer-postgres-XXXXXX)" "$data"
+            # Of what is for tests only nothing is left behind.
+            [ "$durable" = on ] || : >"$dir/postgres/remove_data"
         fi
         mkdir -p "$data"
         chown postgres: "$(readlink -f "$data")"
@@ -452,6 +454,9 @@ case $command in
         # The name server of Erlang outlives its node.
         if [ -e "$dir/rabbitmq/env" ]; then
             (. "$dir/rabbitmq/env" && epmd -kill >/dev/null 2>&1) || true
+        fi
+        if [ -e "$dir/postgres/remove_data" ] && [ -L "$dir/postgres/data" ]; then
+            rm -rf "$(readlink -f "$dir/postgres/data")" "$dir/postgres/data" "$dir/postgres/remove_data"
         fi
         rm -f "$dir/servers.env" "$dir/coffer.env"
         ;;
