@@ -1,7 +1,7 @@
 //! Metrics: rate, errors and duration of every route, method and queue, for Prometheus.
 //!
 //! Names follow the semantic conventions of OpenTelemetry where they have one, durations are in seconds. What is
-//! recorded before [`install`], or where it is never called, goes nowhere and costs next to nothing.
+//! recorded where no port for those who watch is open, goes nowhere and costs next to nothing.
 
 use std::sync::OnceLock;
 use std::time::Duration;

@@ -55,6 +55,16 @@ async fn without_a_critical_service_the_gateway_is_not_ready() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_drains_is_not_ready_but_answers() {
+    let house = house().await;
+    house.platform.handles().health.drain();
+    let ready = house.get("/health/ready").send().await.unwrap();
+    assert_eq!(ready.status(), 503);
+    let me = house.member(Method::GET, "/v1/me").send().await.unwrap();
+    assert_eq!(me.status(), 200);
+}
+
+#[tokio::test]
 async fn safe_reads_are_tried_again() {
     let house = house().await;
     let away = || platform::Error::unavailable("busy", "in a moment").into();
