@@ -233,6 +233,13 @@ pub fn current_trace_id() -> Option<String> {
     (trace != opentelemetry::TraceId::INVALID).then(|| trace.to_string())
 }
 
+/// Whether the text is a W3C `traceparent`.
+pub(crate) fn is_traceparent(text: &str) -> bool {
+    let carrier = HashMap::from([("traceparent".to_owned(), text.to_owned())]);
+    let context = TraceContextPropagator::new().extract(&carrier);
+    context.span().span_context().is_valid()
+}
+
 /// Continues the trace of a W3C `traceparent`. Only before the span is entered for the first time. Text that is no
 /// `traceparent` is passed over: the span begins a trace of its own.
 pub fn set_parent(span: &tracing::Span, traceparent: &str) {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::connection::name;
 use crate::event_bus::Envelope;
-use crate::time;
+use crate::{telemetry, time};
 
 /// Counts the deliveries that failed.
 const DELIVERIES: &str = "coffer-deliveries";
@@ -56,7 +56,9 @@ pub(super) fn read(delivery: &Delivery) -> (Envelope, Option<String>) {
         source: text("source").unwrap_or_default(),
         subject: text("subject").unwrap_or_default(),
         time: None,
-        traceparent: text("traceparent").unwrap_or_default(),
+        traceparent: text("traceparent")
+            .filter(|text| telemetry::is_traceparent(text))
+            .unwrap_or_default(),
         data: delivery.data.clone(),
     };
     let at = text("time").map(|at| at.parse::<Timestamp>());
