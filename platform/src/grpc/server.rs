@@ -28,6 +28,7 @@ use super::{
 use crate::database::Database;
 use crate::health::Health;
 use crate::principal::{Authenticator, token_missing};
+use crate::revocation::{Freshness, Revocations};
 use crate::shutdown::panic_text;
 use crate::{Error, Handles, Tasks, metrics};
 
@@ -42,6 +43,8 @@ const HEAD_START: Duration = Duration::from_millis(5);
 /// How often the database is asked whether it answers, and how long it may take.
 const HEALTH_EVERY: Duration = Duration::from_secs(2);
 const HEALTH_PATIENCE: Duration = Duration::from_secs(2);
+/// How often a server that has just started looks whether it knows of revoked sessions.
+const FRESH_EVERY: Duration = Duration::from_millis(10);
 
 /// Serves gRPC with what every service needs: callers are authenticated, traces continued, deadlines kept, panics
 /// caught, and health told.
@@ -87,30 +90,35 @@ impl Server {
     pub fn serve(self, listener: TcpListener, routes: Routes, tasks: &Tasks) {
         let token = tasks.token();
         let (mut reporter, health) = tonic_health::server::health_reporter();
+        let revocations = self.authenticator.revocations.clone();
         let front = Front {
             routes: with_reflection(routes.add_service(health)).prepare(),
             name: self.name,
             authenticator: self.authenticator,
         };
-        self.health.tell(self.name, true);
+        self.health.tell(self.name, false);
         let follower = HealthFollower {
             name: self.name,
             database: self.database,
             reporter: reporter.clone(),
             health: self.health,
+            revocations,
         };
         let follow = token.clone().run_until_cancelled_owned(follower.run());
-        tasks.spawn(format!("{}-health", self.name), async move {
-            follow.await;
-        });
+        let owner = tasks.clone();
         let tls = self.tls.as_ref().map(Tls::server);
         let incoming = TcpIncoming::from(listener)
             .with_nodelay(Some(true))
             .with_keepalive(Some(Duration::from_secs(60)));
         tasks.spawn_critical(format!("{}-grpc", self.name), async move {
-            reporter
-                .set_service_status(self.name, ServingStatus::Serving)
-                .await;
+            for service in ["", self.name] {
+                reporter
+                    .set_service_status(service, ServingStatus::NotServing)
+                    .await;
+            }
+            owner.spawn(format!("{}-health", self.name), async move {
+                follow.await;
+            });
             let told_to_end = async move {
                 token.cancelled().await;
                 // Ends the streams of those who watch our health, which would else be waited for.
@@ -167,6 +175,7 @@ struct HealthFollower {
     database: Option<Database>,
     reporter: HealthReporter,
     health: Health,
+    revocations: Revocations,
 }
 
 impl HealthFollower {
@@ -178,6 +187,12 @@ impl HealthFollower {
     }
 
     async fn follow_database(&self) {
+        // Until it knows which sessions have ended it could only refuse.
+        while self.revocations.freshness() != Freshness::Fresh {
+            tokio::time::sleep(FRESH_EVERY).await;
+        }
+        self.health.tell(self.name, true);
+        self.tell(true).await;
         let mut told = true;
         loop {
             tokio::time::sleep(HEALTH_EVERY).await;
