@@ -77,7 +77,12 @@ async fn what_is_under_way_runs_to_its_end_and_the_rest_is_struck() {
     );
     assert_eq!(service.journal().len(), 20);
     assert_eq!(gated.waiting.load(Ordering::SeqCst), 2);
-    let told = service.finished.lock().unwrap().clone();
+    // The fact is on its way after the progress says it.
+    let told = eventually(PATIENCE, || async {
+        let told = service.finished.lock().unwrap().clone();
+        (!told.is_empty()).then_some(told)
+    })
+    .await;
     assert_eq!(told.len(), 1);
     assert_eq!(
         (told[0].status.as_str(), told[0].total, told[0].delivered),

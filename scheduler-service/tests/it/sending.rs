@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
+use platform::test_kit::eventually;
 use platform::time;
 use scheduler_service::providers::simulator::fate;
 
-use crate::harness::{Service, numbers};
+use crate::harness::{PATIENCE, Service, numbers};
 
 #[tokio::test]
 async fn a_thousand_numbers_reach_their_foretold_states_once() {
@@ -41,7 +42,12 @@ async fn a_thousand_numbers_reach_their_foretold_states_once() {
         assert!(message.sent_at.is_some());
         assert_eq!(message.error.is_empty(), message.state == "DELIVRD");
     }
-    let told = service.finished.lock().unwrap().clone();
+    // The fact is on its way after the progress says it.
+    let told = eventually(PATIENCE, || async {
+        let told = service.finished.lock().unwrap().clone();
+        (!told.is_empty()).then_some(told)
+    })
+    .await;
     assert_eq!(told.len(), 1);
     assert_eq!(
         (told[0].schedule_id.as_str(), told[0].status.as_str()),
